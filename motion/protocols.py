@@ -1,0 +1,100 @@
+"""What the core needs of a host, and the small values that cross that border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from motion.errors import InjectionError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class FrameRows:
+    """Says which rows of a UNet call are which frames.
+
+    Attributes:
+        rows: `rows[e][f]` is the row that holds frame f of entry e (an entry is one cond or uncond of the clip).
+            Every row of the call stands in it exactly once, and every entry has the same number of frames.
+    """
+
+    rows: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        flat = [row for entry in self.rows for row in entry]
+        if sorted(flat) != list(range(len(flat))) or len({len(entry) for entry in self.rows}) > 1:
+            raise InjectionError(
+                f"The rows of a UNet call must hold each frame of each entry once, got {self.rows}. "
+                "Please report this with the sampler and the prompt."
+            )
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the call."""
+        return sum(len(entry) for entry in self.rows)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """True when the call is entry after entry with the frames in order: `(b f) c h w`."""
+        return [row for entry in self.rows for row in entry] == list(range(self.num_rows))
+
+    @classmethod
+    def contiguous(cls, num_rows: int, num_frames: int) -> FrameRows:
+        """Layout of `num_rows` rows that hold one entry's frames after another's.
+
+        Raises:
+            InjectionError: `num_rows` is not a multiple of `num_frames`.
+        """
+        if num_rows == 0 or num_rows % num_frames:
+            raise InjectionError(
+                f"A UNet call must hold a whole number of clips of {num_frames} frames, got {num_rows} rows. "
+                "Another extension or a prompt with AND splits the batch; turn it off for this clip."
+            )
+        return cls(tuple(tuple(range(row, row + num_frames)) for row in range(0, num_rows, num_frames)))
+
+
+RowsOfCall = Callable[[int], FrameRows]
+"""Number of rows of the UNet call that begins now -> its layout."""
+
+
+@dataclass(frozen=True)
+class BetaSchedule:
+    """Noise schedule that a motion module was trained with.
+
+    Attributes:
+        kind: "linear" is linspace(start, end); "scaled_linear" is linspace(√start, √end)². These are diffusers' names;
+            ldm calls the second one "linear" and k-diffusion calls the first one "sqrt_linear".
+        start: β of the first timestep.
+        end: β of the last timestep.
+    """
+
+    kind: str
+    start: float = 0.00085
+    end: float = 0.012
+    num_timesteps: int = 1000
+
+
+class ModelHost(Protocol):
+    """The loaded model of a web UI, as a session sees it while one request is sampled."""
+
+    name: str
+
+    def unet(self) -> torch.nn.Module:
+        """The LDM-layout UNet that is sampled now."""
+        ...
+
+    def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
+        """Where the UNet computes, and in which type."""
+        ...
+
+    def beta_schedule(self, schedule: BetaSchedule) -> AbstractContextManager[None]:
+        """Make the sampler of this request read `schedule`; the old one is back when the context ends."""
+        ...
+
+    def rows_of_call(self, num_rows: int) -> FrameRows:
+        """Layout of the UNet call that begins now (a `RowsOfCall`)."""
+        ...

@@ -1,0 +1,277 @@
+"""The one table of fields that the UI, the API and the infotext share, and the frozen settings made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from motion.errors import SettingsError
+
+MAX_FRAMES = 4096
+FORMATS = ("MP4", "GIF", "PNG")
+SEED_BEHAVIOURS = ("per frame", "same for all frames")
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One field: how the UI shows it, how the API checks it, how the infotext names it.
+
+    Attributes:
+        parse: (name, raw value) -> value; raises SettingsError.
+        label: text beside the control.
+        info: one line below the control.
+        control: "checkbox", "file", "integer", "number", "slider", "choice" or "choices".
+        infotext: key in the infotext.
+        minimum: smallest value, where there is one.
+        maximum: largest value, where there is one.
+        step: step of a slider.
+        choices: allowed values of "choice" and "choices".
+    """
+
+    parse: Callable[[FieldSpec, str, Any], Any]
+    label: str
+    info: str
+    control: str
+    infotext: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def _wrong(name: str, expected: str, value: Any, remedy: str) -> SettingsError:
+    shown = repr(value)
+    return SettingsError(f"`{name}` must be {expected}, got {shown[:80]}. {remedy}")
+
+
+def _parse_bool(spec: FieldSpec, name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise _wrong(name, "true or false", value, "Pass a boolean.")
+
+
+def _parse_text(spec: FieldSpec, name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if value is None:
+        return ""
+    raise _wrong(name, "text", value, "Pass a string.")
+
+
+def _in_range(spec: FieldSpec, name: str, value: Any, kind: str) -> Any:
+    low, high = spec.minimum, spec.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise _wrong(name, f"{kind} from {low:g} to {high:g}", value, "Choose a value in this range.")
+    return value
+
+
+def _parse_integer(spec: FieldSpec, name: str, value: Any) -> int:
+    try:
+        number = int(value) if isinstance(value, str) else value
+        whole = not isinstance(number, bool) and number == int(number)
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise _wrong(name, "a whole number", value, "Pass an integer.")
+    return int(_in_range(spec, name, int(number), "a whole number"))
+
+
+def _parse_number(spec: FieldSpec, name: str, value: Any) -> float:
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if number != number:
+        raise _wrong(name, "a number", value, "Pass a number.")
+    return float(_in_range(spec, name, number, "a number"))
+
+
+def _parse_rate(spec: FieldSpec, name: str, value: Any) -> Fraction:
+    """Frames a second, exact: 8, 23.976 (the nearest fraction over 1001 or below 10,000), "24000/1001"."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        rate = Fraction(value) if isinstance(value, int | Fraction) else Fraction(str(value))
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise _wrong(name, "a number or a fraction such as 24000/1001", value, "Pass frames a second.") from None
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    if rate.denominator > 1001 or (rate.denominator > 1 and abs(rate - ntsc) < Fraction(1, 1000)):
+        rate = ntsc if abs(rate - ntsc) < Fraction(1, 1000) else rate.limit_denominator(1000)
+    return Fraction(_in_range(spec, name, rate, "frames a second"))
+
+
+def _parse_choice(spec: FieldSpec, name: str, value: Any) -> str:
+    for choice in spec.choices:
+        if isinstance(value, str) and value.strip().lower() == choice.lower():
+            return choice
+    raise _wrong(name, "one of " + ", ".join(map(repr, spec.choices)), value, "Choose one of these.")
+
+
+def _parse_choices(spec: FieldSpec, name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part for part in value.replace("+", ",").split(",") if part.strip()]
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise _wrong(name, "a list of " + ", ".join(spec.choices), value, "Pass a list.")
+    chosen = {_parse_choice(spec, name, item) for item in value}
+    if not chosen:
+        raise _wrong(name, "at least one of " + ", ".join(spec.choices), value, "Choose a format.")
+    return tuple(choice for choice in spec.choices if choice in chosen)
+
+
+def _field(default: Any, parse: Callable[[FieldSpec, str, Any], Any], **spec: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"spec": FieldSpec(parse, **spec)})
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """What a request asks for. The order of the fields is the order of the script's positional arguments.
+
+    Attributes:
+        enabled: make a clip; everything else is ignored when false.
+        motion_module: name or path of the motion module file.
+        num_frames: frames of the clip.
+        fps: frames a second, exact.
+        loop_count: how often a GIF plays; 0 is for ever.
+        formats: what to write, of FORMATS.
+        motion_scale: strength of the temporal branch; 0 makes stills, bit-identical to no module.
+        seed_behaviour: "per frame": frame i starts from the noise of seed + i, as the host's batches do;
+            "same for all frames": every frame starts from the noise of the clip's seed.
+    """
+
+    enabled: bool = _field(
+        False, _parse_bool, control="checkbox", label="Motion", infotext="Motion", info="Make a clip instead of images."
+    )
+    motion_module: str = _field(
+        "",
+        _parse_text,
+        control="file",
+        label="Motion module",
+        infotext="Motion module",
+        info="AnimateDiff weights that fit the checkpoint; put files into models/motion.",
+    )
+    num_frames: int = _field(
+        16,
+        _parse_integer,
+        control="integer",
+        label="Number of frames",
+        infotext="Motion frames",
+        info="Modules were trained on 16 frames.",
+        minimum=1,
+        maximum=MAX_FRAMES,
+        step=1,
+    )
+    fps: Fraction = _field(
+        Fraction(8),
+        _parse_rate,
+        control="number",
+        label="Frames per second",
+        infotext="Motion fps",
+        info="Exact; fractions such as 24000/1001 work.",
+        minimum=0.1,
+        maximum=240,
+    )
+    loop_count: int = _field(
+        0,
+        _parse_integer,
+        control="integer",
+        label="GIF loops",
+        infotext="Motion loops",
+        info="How often a GIF plays; 0 is for ever.",
+        minimum=0,
+        maximum=65535,
+        step=1,
+    )
+    formats: tuple[str, ...] = _field(
+        ("MP4", "GIF"),
+        _parse_choices,
+        control="choices",
+        label="Save as",
+        infotext="Motion formats",
+        info="PNG keeps the single frames.",
+        choices=FORMATS,
+    )
+    motion_scale: float = _field(
+        1.0,
+        _parse_number,
+        control="slider",
+        label="Motion scale",
+        infotext="Motion scale",
+        info="Strength of the motion; 0 makes stills.",
+        minimum=0.0,
+        maximum=2.0,
+        step=0.05,
+    )
+    seed_behaviour: str = _field(
+        "per frame",
+        _parse_choice,
+        control="choice",
+        label="Seed of the frames",
+        infotext="Motion seeds",
+        info="Per frame: seed, seed + 1, …, as a batch of images.",
+        choices=SEED_BEHAVIOURS,
+    )
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:
+        """Checked settings from raw values by field name; missing fields take their defaults.
+
+        Raises:
+            SettingsError: unknown field, wrong type, or a value out of range.
+        """
+        specs = field_specs()
+        for name in mapping:
+            if name not in specs:
+                near = difflib.get_close_matches(str(name), list(specs), n=1)
+                hint = f"Did you mean `{near[0]}`?" if near else "Remove it."
+                raise SettingsError(f"Unknown field `{name}`; known are {', '.join(specs)}. {hint}")
+        return cls(**{name: specs[name].parse(specs[name], name, value) for name, value in mapping.items()})
+
+    @classmethod
+    def from_arguments(cls, arguments: Sequence[Any]) -> MotionSettings:
+        """Settings from a script's positional arguments: UI values in field order, or one mapping first (API)."""
+        if arguments and isinstance(arguments[0], Mapping):
+            return cls.from_mapping(arguments[0])
+        names = list(field_specs())
+        if len(arguments) > len(names):
+            raise SettingsError(f"Expected at most {len(names)} arguments, got {len(arguments)}. Pass one mapping.")
+        return cls.from_mapping(dict(zip(names, arguments, strict=False)))
+
+    def to_infotext(self) -> dict[str, str]:
+        """Infotext key -> value, for every field."""
+        return {spec.infotext: _as_text(getattr(self, name)) for name, spec in field_specs().items()}
+
+    @classmethod
+    def from_infotext(cls, parameters: Mapping[str, Any]) -> MotionSettings:
+        """Settings from parsed infotext; keys that are not ours are ignored.
+
+        Raises:
+            SettingsError: one of our keys holds a bad value.
+        """
+        specs = field_specs()
+        found = {n: parameters[spec.infotext] for n, spec in specs.items() if spec.infotext in parameters}
+        return cls.from_mapping(found)
+
+
+def field_specs() -> dict[str, FieldSpec]:
+    """Field name -> spec, in the order of the positional arguments."""
+    return {field.name: field.metadata["spec"] for field in dataclasses.fields(MotionSettings)}
+
+
+def field_default(name: str) -> Any:
+    """Default value of field `name`."""
+    return getattr(MotionSettings(), name)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(value)
+    if isinstance(value, float):
+        return json.dumps(value)
+    return str(value)
