@@ -98,3 +98,7 @@ class ModelHost(Protocol):
     def rows_of_call(self, num_rows: int) -> FrameRows:
         """Layout of the UNet call that begins now (a `RowsOfCall`)."""
         ...
+
+    def interrupted(self) -> bool:
+        """True when the user has stopped this request."""
+        ...

@@ -24,6 +24,7 @@ class MotionModuleConfig:
         num_attention_blocks: attentions before each feed-forward.
         num_heads: attention heads.
         motion_norm_over_frames: the modules' own GroupNorm takes its statistics over all frames (SDXL beta only).
+        unet_norm_over_frames: the UNet's ResBlocks and its final norm do so too (v1, HotShot-XL).
 
     Raises:
         ValueError: channels that 32 groups or the heads don't divide.
@@ -36,6 +37,7 @@ class MotionModuleConfig:
     num_attention_blocks: int = 2
     num_heads: int = 8
     motion_norm_over_frames: bool = False
+    unet_norm_over_frames: bool = False
 
     def __post_init__(self) -> None:
         middle = () if self.mid_channels is None else (self.mid_channels,)

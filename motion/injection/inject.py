@@ -1,0 +1,165 @@
+"""`injected`: a UNet with motion modules for the length of a `with` block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from motion.errors import InjectionError
+from motion.injection.frame_axis import CallRows, FrameAxisNorm
+from motion.injection.sites import InjectionSite, find_sites, is_res_block
+from motion.models.motion_module import MotionModel
+from motion.models.temporal_transformer import TemporalTransformer
+from motion.protocols import RowsOfCall
+
+
+class Injection:
+    """What runs inside one UNet while its motion modules are in.
+
+    Hooks on the UNet itself open and close each call: the first one learns the layout of the rows, the last one checks
+    that every motion module ran, so that a clip of unrelated stills is impossible.
+    """
+
+    def __init__(self, modules: dict[str, TemporalTransformer], rows: CallRows, scale: float) -> None:
+        self._modules = modules
+        self._rows = rows
+        self._scale = scale
+        self._ran: list[str] = []
+
+    @property
+    def num_calls(self) -> int:
+        """UNet calls that ended with every motion module run."""
+        return self._rows.num_calls
+
+    def begin_call(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the UNet."""
+        x = args[0] if args else kwargs["x"]
+        self._rows.begin_call(x.shape[0], x.device)
+        self._ran = []
+
+    def run_module(self, key: str, output: Tensor) -> Tensor:
+        """The site's output, rows as in the call, with the temporal branch of module `key` added."""
+        module = self._modules[key]
+        x = self._rows.to_entries(output)
+        dtype = module.proj_in.weight.dtype
+        y = module(x.to(dtype), self._rows.num_frames, self._scale).to(output.dtype)
+        self._ran.append(key)
+        return self._rows.to_rows(y)
+
+    def end_call(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Forward hook of the UNet.
+
+        Raises:
+            InjectionError: a motion module did not run exactly once.
+        """
+        if sorted(self._ran) != sorted(self._modules):
+            missing = sorted(set(self._modules) - set(self._ran))
+            raise InjectionError(
+                f"{len(self._modules)} motion modules should have run once each in a UNet call, {len(self._ran)} did"
+                f"{' (missing: ' + ', '.join(missing[:3]) + ')' if missing else ''}. Another extension replaces the "
+                "UNet's blocks (TensorRT, a compiled UNet, DeepCache); turn it off for this clip."
+            )
+        self._rows.num_calls += 1
+
+
+@contextmanager
+def injected(
+    unet: nn.Module,
+    motion_model: MotionModel,
+    num_frames: int,
+    *,
+    scale: float = 1.0,
+    rows_of_call: RowsOfCall | None = None,
+) -> Iterator[Injection]:
+    """Run `unet` with the temporal layers of `motion_model`; on leaving, by whatever way, the UNet is as it was.
+
+    Only forward hooks are added, and they are removed by handle: the module tree, the state-dict keys and other
+    people's hooks and patches stay untouched. Calls take k · num_frames rows, k ≥ 1, `(b f) c h w`.
+
+    Args:
+        unet: any LDM-layout UNet (ldm, sgm, Forge's, reForge's, ours).
+        motion_model: modules on the device on which the UNet computes.
+        num_frames: frames of the clip.
+        scale: strength of the temporal branch. At 0 nothing is hooked: outputs are those of the bare UNet.
+        rows_of_call: layout of the rows where it is not entry after entry, such as A1111's with AND.
+
+    Raises:
+        InjectionError: the UNet has no LDM layout, the channels don't fit, the clip is longer than the module knows,
+            or another injection is active on this UNet. Inside the block: rows that are no whole number of clips, or
+            a motion module that did not run.
+    """
+    modules = motion_model.site_modules()
+    sites = matching_sites(unet, motion_model)
+    if num_frames > motion_model.config.max_length:
+        raise InjectionError(
+            f"This motion module knows clips of up to {motion_model.config.max_length} frames, got {num_frames}. "
+            "Lower the number of frames."
+        )
+    rows = CallRows(num_frames, rows_of_call)
+    injection = Injection(modules, rows, scale)
+    if any(isinstance(getattr(hook, "__self__", None), Injection) for hook in unet._forward_pre_hooks.values()):
+        raise InjectionError("This UNet already has motion modules in it. Leave the other `injected` block first.")
+    with ExitStack() as stack:
+        if scale != 0:
+            _add_hooks(unet, sites, injection, stack)
+            if motion_model.config.unet_norm_over_frames:
+                _add_norm_hooks(unet, rows, stack)
+        yield injection
+
+
+def matching_sites(unet: nn.Module, motion_model: MotionModel) -> tuple[InjectionSite, ...]:
+    """The sites of `unet` that `motion_model` fills, checked for width.
+
+    Raises:
+        InjectionError: a module has no site or another width, or a site of the UNet other than the middle one stays
+            empty.
+    """
+    modules = motion_model.site_modules()
+    sites = {site.key: site for site in find_sites(unet)}
+    missing = sorted(modules.keys() - sites.keys())
+    empty = sorted(sites.keys() - modules.keys() - {"mid_block.motion_modules.0"})
+    if missing or empty:
+        what = f"no place for {missing[0]}" if missing else f"nothing for {empty[0]}"
+        raise InjectionError(
+            f"The motion module has {len(modules)} parts, this UNet {len(sites)} places, and there is {what}. "
+            "Choose a motion module of the checkpoint's family (SD1.5 with SD1.5)."
+        )
+    for key, module in modules.items():
+        expected, got = sites[key].channels, module.proj_in.weight.shape[1]
+        if expected != got:
+            raise InjectionError(
+                f"{key}: the UNet has {expected} channels there, the motion module {got}. "
+                "Choose a motion module of the checkpoint's family and width."
+            )
+    return tuple(site for key, site in sites.items() if key in modules)
+
+
+def _add_hooks(unet: nn.Module, sites: tuple[InjectionSite, ...], injection: Injection, stack: ExitStack) -> None:
+    stack.callback(unet.register_forward_pre_hook(injection.begin_call, with_kwargs=True).remove)
+    for site in sites:
+
+        def hook(module: nn.Module, args: Any, output: Tensor, key: str = site.key) -> Tensor:
+            return injection.run_module(key, output)
+
+        stack.callback(unet.get_submodule(site.path).register_forward_hook(hook).remove)
+    stack.callback(unet.register_forward_hook(injection.end_call).remove)
+
+
+def _add_norm_hooks(unet: nn.Module, rows: CallRows, stack: ExitStack) -> None:
+    """GroupNorms of all ResBlocks and the one before the output run over the frames (v1, HotShot-XL)."""
+    norm = FrameAxisNorm(rows)
+    blocks = [module for module in unet.modules() if is_res_block(module)]
+    names = ("in_layers", "out_layers")
+    inner = [block.get_submodule(name) for block in blocks for name in names]
+    for layers in [unet.get_submodule("out"), *inner]:
+        module = next(layer for layer in layers.modules() if _is_group_norm(layer))
+        stack.callback(module.register_forward_pre_hook(norm.fold).remove)
+        stack.callback(module.register_forward_hook(norm.unfold).remove)
+
+
+def _is_group_norm(module: nn.Module) -> bool:
+    return isinstance(module, torch.nn.GroupNorm) or hasattr(module, "num_groups")
