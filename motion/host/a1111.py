@@ -1,0 +1,97 @@
+"""Adapter for AUTOMATIC1111 1.10.1 and for the embedded host, which has the same model objects and hook order.
+
+Learned from the running host:
+
+* `sd_model.model.diffusion_model` is the UNet, `sd_model.alphas_cumprod` the schedule. Before each `p.sample` the host
+  copies `alphas_cumprod_original` over it, so it is set inside our `p.sample` wrapper, after that copy.
+* A sampler copies the schedule when it is made. txt2img and the hires pass make theirs inside `p.sample`; img2img has
+  made its own in `p.init`, so it is made again.
+* One step is one `on_cfg_denoiser` callback and one or more UNet calls. Its rows are all conds, interleaved per frame
+  where AND gives a frame several, then all unconds. The calls take these rows in order: all at once, cond and uncond
+  apart (other token counts, or batching off), or without the unconds (skipped early or by NGMS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from modules import devices, sd_samplers, shared
+
+from motion.errors import InjectionError
+from motion.injection.beta_schedule import alphas_cumprod
+from motion.protocols import BetaSchedule, FrameRows
+
+
+class A1111Host:
+    """`motion.protocols.ModelHost` of one request.
+
+    Args:
+        p: the host's processing object.
+        num_frames: frames of the clip.
+    """
+
+    name = "A1111"
+
+    def __init__(self, p: Any, num_frames: int) -> None:
+        self._p = p
+        self._num_frames = num_frames
+        self._step_rows: list[list[int]] = []
+        self._next_row = 0
+
+    def unet(self) -> torch.nn.Module:
+        """The UNet of the checkpoint that is loaded now."""
+        unet: torch.nn.Module = self._p.sd_model.model.diffusion_model
+        return unet
+
+    def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
+        """The host's device, and the type in which its UNet computes (it may store another, such as fp8)."""
+        return devices.device, getattr(devices, "dtype_unet", devices.dtype)
+
+    @contextmanager
+    def beta_schedule(self, schedule: BetaSchedule) -> Iterator[None]:
+        """Make this request's sampler read `schedule`."""
+        sd_model = self._p.sd_model
+        before = sd_model.alphas_cumprod
+        sd_model.alphas_cumprod = alphas_cumprod(schedule).to(before)
+        try:
+            if getattr(self._p, "init_latent", None) is not None:
+                self._p.sampler = sd_samplers.create_sampler(self._p.sampler_name, sd_model)
+            yield
+        finally:
+            sd_model.alphas_cumprod = before
+
+    def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
+        """Take the rows of a denoiser step, as `on_cfg_denoiser` sees them. What is wrong is said in the next call."""
+        frames = self._num_frames
+        entries = max(1, num_cond_rows // frames)
+        conds = [[frame * entries + entry for frame in range(frames)] for entry in range(entries)]
+        unconds = [list(range(row, row + frames)) for row in range(num_cond_rows, num_rows, frames)]
+        self._step_rows = conds + unconds
+        self._next_row = 0
+
+    def rows_of_call(self, num_rows: int) -> FrameRows:
+        """The part of the step's rows that this call holds.
+
+        Raises:
+            InjectionError: the call holds only some frames of an entry.
+        """
+        begin, end = self._next_row, self._next_row + num_rows
+        self._next_row = end
+        inside = [[row - begin for row in entry if begin <= row < end] for entry in self._step_rows]
+        entries = [entry for entry in inside if entry]
+        if not entries:  # not a call of the CFG denoiser
+            return FrameRows.contiguous(num_rows, self._num_frames)
+        if sum(map(len, entries)) != num_rows or any(len(entry) != self._num_frames for entry in entries):
+            raise InjectionError(
+                "A prompt with AND was split so that a UNet call holds only some of the clip's frames. Turn on "
+                "Settings → Optimizations → 'Batch cond/uncond' and give prompt and negative prompt the same length "
+                "('Pad prompt/negative prompt'), or remove AND."
+            )
+        return FrameRows(tuple(map(tuple, entries)))
+
+    def interrupted(self) -> bool:
+        """True after Interrupt or Skip."""
+        return bool(shared.state.interrupted or shared.state.skipped)

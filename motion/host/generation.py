@@ -1,0 +1,161 @@
+"""One request's clip, from its checked settings to the files: what the script's hooks do for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from modules import processing, shared
+
+from motion.errors import InjectionError, MotionError, SettingsError
+from motion.host.a1111 import A1111Host
+from motion.host.clip_output import ClipOutput
+from motion.host.module_files import ModuleCache
+from motion.injection.inject import matching_sites
+from motion.session import MotionSession
+from motion.settings import SEED_BEHAVIOURS, MotionSettings
+
+logger = logging.getLogger(__name__)
+
+
+class ClipGeneration:
+    """Makes `p.n_iter` clips of `settings.num_frames` frames out of one request.
+
+    Args:
+        p: the host's processing object.
+        settings: the checked request.
+        modules: loaded motion modules.
+    """
+
+    def __init__(self, p: Any, settings: MotionSettings, modules: ModuleCache) -> None:
+        self._p = p
+        self._settings = settings
+        self._modules = modules
+        self._error: Exception | None = None
+        self._host = A1111Host(p, settings.num_frames)
+        self._session: MotionSession | None = None
+        self._output: ClipOutput | None = None
+
+    @classmethod
+    def refused(cls, p: Any, error: Exception) -> ClipGeneration:
+        """A generation that only raises `error` when sampling begins."""
+        generation = cls(p, MotionSettings(), ModuleCache())
+        generation._error = error
+        return generation
+
+    def guard(self, step: Callable[..., None], *args: Any) -> None:
+        """Run one hook's work; the first error is kept, and raised from `p.sample`.
+
+        Every exception is caught, because the host would swallow it and make stills.
+        """
+        if self._error is not None:
+            return
+        try:
+            step(*args)
+        except Exception as error:
+            self._error = error
+            if not isinstance(error, MotionError):
+                logger.exception("Motion: unexpected error")
+            if self._host_has_sampled():
+                self._report(error)
+
+    def prepare(self) -> None:
+        """Check files and folders, and make the host's batch hold the frames of one clip.
+
+        Raises:
+            MotionError: something in the request can't work.
+        """
+        p, settings = self._p, self._settings
+        _, config = self._modules.inspect(settings.motion_module)
+        if settings.num_frames > config.max_length:
+            raise SettingsError(
+                f"`num_frames` must be at most {config.max_length} with this motion module, got "
+                f"{settings.num_frames}. Lower the number of frames."
+            )
+        self._output = ClipOutput(p, settings)
+        p.batch_size = settings.num_frames
+        p.do_not_save_samples = p.do_not_save_grid = True  # ClipOutput saves the frames
+
+    def check_model(self) -> None:
+        """Check that the checkpoint fits, spread the seeds and describe the clip in the infotext.
+
+        Raises:
+            MotionError: the motion module is of another family or width, or the request asks for a refiner.
+        """
+        p = self._p
+        if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
+            raise SettingsError(
+                f"A refiner changes the checkpoint in mid-clip, which is not supported, got '{p.refiner_checkpoint}'. "
+                "Turn the refiner off."
+            )
+        _, dtype = self._host.device_and_dtype()
+        loaded = self._modules.load(self._settings.motion_module, dtype)
+        matching_sites(self._host.unet(), loaded.model)
+        self._session = MotionSession(self._host, self._settings, loaded.model, loaded.family)
+        if self._settings.seed_behaviour == SEED_BEHAVIOURS[1]:
+            frames = self._settings.num_frames
+            p.all_seeds = [p.all_seeds[0] + index // frames for index in range(len(p.all_seeds))]
+            p.all_subseeds = [p.all_subseeds[0] + index // frames for index in range(len(p.all_subseeds))]
+        p.extra_generation_params.update(self._settings.to_infotext())
+
+    def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
+        """A denoiser step begins (`on_cfg_denoiser`)."""
+        self._host.begin_step(num_cond_rows, num_rows)
+
+    def sample(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`p.sample` with the motion module in the model.
+
+        Raises:
+            MotionError: what the hooks found wrong, or what went wrong inside.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._session is None or self._output is None:
+            raise InjectionError("The web UI skipped this extension's `process` hook. Please report this.")
+        self._output.flush()
+        with self._session.applied():
+            return original(*args, **kwargs)
+
+    def sample_hr_pass(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`p.sample_hr_pass`; the first pass may have run on another checkpoint."""
+        if self._session is not None and self._session.is_active:
+            self._session.rebind()
+        return original(*args, **kwargs)
+
+    def check_active(self) -> None:
+        """Sampling begins outside our `p.sample` wrapper when somebody replaced it: stop, or stills would come out."""
+        if self._session is None or not self._session.is_active:
+            shared.state.interrupted = True
+            self._p.comment("Motion: another extension replaced this request's sampling; turn it off to make a clip.")
+
+    def take_frame(self, pp: Any) -> None:
+        """The host shows one finished frame; other scripts may still change `pp.image`."""
+        if self._output is not None:
+            p = self._p
+            infotext = processing.create_infotext(
+                p, p.prompts, p.seeds, p.subseeds, index=p.batch_index, all_negative_prompts=p.negative_prompts
+            )
+            self._output.take(pp, infotext)
+
+    def deliver(self, processed: Any) -> None:
+        """Write what is left and add the clips to the host's result."""
+        if self._output is not None:
+            self._output.flush()
+            self._output.add_to(processed)
+
+    def close(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`p.close`, which hosts call after success and failure alike: the last frame taken reaches the disk."""
+        try:
+            if self._output is not None:
+                self._output.close()
+        except MotionError as error:
+            self._report(error)
+        return original(*args, **kwargs)
+
+    def _host_has_sampled(self) -> bool:
+        return self._output is not None and self._output.num_taken > 0
+
+    def _report(self, error: Exception) -> None:
+        logger.error("Motion: %s", error)
+        self._p.comment(f"Motion: {error}")

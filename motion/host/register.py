@@ -1,0 +1,24 @@
+"""Registers the extension's callbacks, once per load of the host's scripts (which clears them on "Reload UI")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import script_callbacks
+
+from motion.host.sample_hook import current_generation
+
+
+def register() -> None:
+    """Tell the host which of its events we follow. Called by the entry script each time the host loads it."""
+    script_callbacks.on_cfg_denoiser(_on_cfg_denoiser)
+
+
+def _on_cfg_denoiser(params: Any) -> None:
+    """One denoiser step begins: tell the running generation how its rows are laid out."""
+    p = getattr(params.denoiser, "p", None)
+    generation = current_generation(p) if p is not None else None
+    if generation is not None:
+        text = params.text_cond
+        rows = next(iter(text.values())) if isinstance(text, dict) else text
+        generation.begin_step(rows.shape[0], params.x.shape[0])
