@@ -60,6 +60,10 @@ def test_decoder_equals_diffusers(autoencoder, oracle):
     torch.testing.assert_close(result, oracle.decode(z).sample, atol=2e-5, rtol=0)
 
 
+def test_norms_have_the_autoencoder_eps(autoencoder):
+    assert {module.eps for module in autoencoder.modules() if isinstance(module, torch.nn.GroupNorm)} == {1e-6}
+
+
 def test_two_runs_are_bit_identical(autoencoder):
     x = pictures(1, 3, 32, 32)
     assert torch.equal(autoencoder.encode(x).mean, autoencoder.encode(x).mean)

@@ -51,6 +51,10 @@ def test_table_holds_sines_and_cosines_of_the_position():
         assert table[0, position, 2 * pair + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
 
 
+def test_norm_has_the_eps_of_the_original(transformer):
+    assert transformer.norm.eps == 1e-6
+
+
 def test_new_module_is_the_identity():
     x = torch.randn(8, 32, 3, 2)
     assert torch.equal(TemporalTransformer(32, num_heads=8, max_length=24)(x, num_frames=8), x)

@@ -131,6 +131,13 @@ def test_sdxl_equals_diffusers():
     torch.testing.assert_close(unet(x, timesteps, context, y), expected, atol=2e-5, rtol=0)
 
 
+def test_norms_have_the_eps_of_their_kind(tiny_unet):
+    # A wrong eps moves the golden by 1e-5 only, so it would pass there.
+    norms = {name: module for name, module in tiny_unet.named_modules() if isinstance(module, torch.nn.GroupNorm)}
+    for name, norm in norms.items():
+        assert norm.eps == (1e-6 if name.endswith(".norm") else 1e-5), name
+
+
 def test_two_runs_are_bit_identical(tiny_unet):
     assert torch.equal(tiny_unet(*inputs()), tiny_unet(*inputs()))
 
