@@ -45,7 +45,7 @@ class FieldSpec:
 
 
 def _wrong(name: str, expected: str, value: Any, remedy: str) -> SettingsError:
-    shown = repr(value)
+    shown = str(value) if isinstance(value, Fraction) else repr(value)
     return SettingsError(f"`{name}` must be {expected}, got {shown[:80]}. {remedy}")
 
 
@@ -174,7 +174,7 @@ class MotionSettings:
         label="Frames per second",
         infotext="Motion fps",
         info="Exact; fractions such as 24000/1001 work.",
-        minimum=0.1,
+        minimum=0.25,  # exact in binary, so that the bound itself is allowed
         maximum=240,
     )
     loop_count: int = _field(
