@@ -1,0 +1,64 @@
+"""From a file's tensors into a network, without a second copy in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from motion.errors import CheckpointError
+
+_SHOWN_KEYS = 3
+_REMEDY = "The file is incomplete or of another kind than its keys say; get it from where it was published."
+
+
+def load_into(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    path: str | Path,
+) -> None:
+    """Fill a network from a file and freeze it: no gradients, evaluation mode.
+
+    Build `module` under `torch.device("meta")`, so that it holds no memory before. Each tensor is copied once, out of
+    the mapped file: the peak is the size of the network in `dtype`.
+
+    Args:
+        module: network whose state-dict keys are exactly those of `tensors`.
+        tensors: key -> tensor, read when asked for.
+        device: where the network goes.
+        dtype: type of its floating-point tensors; None keeps the file's.
+        path: the file, for messages.
+
+    Raises:
+        CheckpointError: missing or unexpected keys, or a tensor of another shape.
+    """
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    _check_keys(expected.keys() - tensors.keys(), "lacks", path)
+    _check_keys(tensors.keys() - expected.keys(), "has unexpected", path)
+    state = {}
+    for key, shape in expected.items():
+        tensor = tensors[key]
+        if tuple(tensor.shape) != shape:
+            reason = f"`{key}` must have shape {list(shape)}, got {list(tensor.shape)}."
+            raise CheckpointError(path, reason, _REMEDY)
+        wanted = dtype if tensor.is_floating_point() and dtype is not None else tensor.dtype
+        # A mapped tensor would read from disk while sampling, and break when the file changes: always a copy.
+        state[key] = tensor.to(device=device, dtype=wanted, copy=True).contiguous()
+    module.load_state_dict(state, strict=True, assign=True)
+    module.requires_grad_(False).eval().to(device)
+
+
+def _check_keys(keys: set[str], verb: str, path: str | Path) -> None:
+    if keys:
+        raise CheckpointError(path, f"The file {verb} {_name_some(sorted(keys))}.", _REMEDY)
+
+
+def _name_some(keys: Sequence[str]) -> str:
+    shown = ", ".join(f"`{key}`" for key in keys[:_SHOWN_KEYS])
+    rest = len(keys) - _SHOWN_KEYS
+    return f"{len(keys)} tensors: {shown}" + (f" and {rest} more" if rest > 0 else "")
