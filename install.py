@@ -298,12 +298,11 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     try:
         prepare(command)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # pip compiled nothing: what is imported is compiled once
         # The demo's paths are the caller's; pytest wants to start where its configuration is.
-        return subprocess.call(
-            [str(VENV_PYTHON), *COMMANDS[command][1], *rest],
-            cwd=ROOT if command == "test" else None,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        cwd = ROOT if command == "test" else None
+        return subprocess.call([str(VENV_PYTHON), *COMMANDS[command][1], *rest], cwd=cwd, env=environment)
     except (SetupError, OSError) as error:
         print(f"Motion: {error}", file=sys.stderr)
         return 1
