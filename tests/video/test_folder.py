@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from motion.errors import OutputError
 from motion.video import check_output_folder, estimate_clip_bytes
-from motion.video.folder import claim_name, publish
+from motion.video.folder import claim_name, output_error, publish
 
 
 def test_missing_folder_is_made_and_left_empty(tmp_path):
@@ -33,6 +34,12 @@ def test_too_little_space_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"must have 1,000,000,000,000 MB free.*Free some space") as caught:
         check_output_folder(tmp_path, 10**18)
     assert caught.value.status_code == 507
+
+
+def test_full_disk_is_a_fault_of_storage():
+    error = output_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "The clip must be written")
+    assert str(error).startswith("The clip must be written, got: No space left on device. Free some space")
+    assert vars(error)["status_code"] == 507
 
 
 def test_names_count_on_from_what_is_there(tmp_path):
