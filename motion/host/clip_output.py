@@ -143,5 +143,5 @@ def _shown_from(path: Path) -> Image.Image:
     """A picture that the host's gallery shows by serving `path` as it is (its own saved images carry this mark)."""
     with Image.open(path) as image:
         first: Image.Image = image.convert("RGB")
-    first.already_saved_as = str(path)
+    vars(first).update(already_saved_as=str(path))
     return first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from modules import processing, shared
@@ -12,6 +13,7 @@ from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.a1111 import A1111Host
 from motion.host.clip_output import ClipOutput
 from motion.host.module_files import ModuleCache
+from motion.host.sample_hook import set_generation
 from motion.injection.inject import matching_sites
 from motion.session import MotionSession
 from motion.settings import SEED_BEHAVIOURS, MotionSettings
@@ -36,6 +38,7 @@ class ClipGeneration:
         self._host = A1111Host(p, settings.num_frames)
         self._session: MotionSession | None = None
         self._output: ClipOutput | None = None
+        self._request_changes = ExitStack()
 
     @classmethod
     def refused(cls, p: Any, error: Exception) -> ClipGeneration:
@@ -67,6 +70,11 @@ class ClipGeneration:
             MotionError: something in the request can't work.
         """
         p, settings = self._p, self._settings
+        if getattr(p, "firstpass_image", None) is not None:
+            raise SettingsError(
+                "The gallery's upscale button works on one picture, a clip has many. Turn Motion off, or enable Hires. "
+                "fix and generate the clip again."
+            )
         _, config = self._modules.inspect(settings.motion_module)
         if settings.num_frames > config.max_length:
             raise SettingsError(
@@ -74,8 +82,15 @@ class ClipGeneration:
                 f"{settings.num_frames}. Lower the number of frames."
             )
         self._output = ClipOutput(p, settings)
-        p.batch_size = settings.num_frames
-        p.do_not_save_samples = p.do_not_save_grid = True  # ClipOutput saves the frames
+        if p.batch_size not in (1, settings.num_frames):
+            p.comment(f"Motion: a batch holds one clip, so Batch size {p.batch_size} has no meaning; use Batch count.")
+        self._change_request(batch_size=settings.num_frames, do_not_save_samples=True, do_not_save_grid=True)
+
+    def _change_request(self, **attributes: Any) -> None:
+        """Set attributes of the request until it ends; hosts run some requests (loopback) several times."""
+        for name, value in attributes.items():
+            self._request_changes.callback(setattr, self._p, name, getattr(self._p, name))
+            setattr(self._p, name, value)
 
     def check_model(self) -> None:
         """Check that the checkpoint fits, spread the seeds and describe the clip in the infotext.
@@ -126,8 +141,11 @@ class ClipGeneration:
     def check_active(self) -> None:
         """Sampling begins outside our `p.sample` wrapper when somebody replaced it: stop, or stills would come out."""
         if self._session is None or not self._session.is_active:
+            self._error = self._error or InjectionError(
+                "Another extension replaced this request's sampling, so the motion module could not run. Turn it off."
+            )
             shared.state.interrupted = True
-            self._p.comment("Motion: another extension replaced this request's sampling; turn it off to make a clip.")
+            self._report(self._error)
 
     def take_frame(self, pp: Any) -> None:
         """The host shows one finished frame; other scripts may still change `pp.image`."""
@@ -143,6 +161,7 @@ class ClipGeneration:
         if self._output is not None:
             self._output.flush()
             self._output.add_to(processed)
+        self._request_changes.close()
 
     def close(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`p.close`, which hosts call after success and failure alike: the last frame taken reaches the disk."""
@@ -151,6 +170,9 @@ class ClipGeneration:
                 self._output.close()
         except MotionError as error:
             self._report(error)
+        finally:
+            self._request_changes.close()
+            set_generation(self._p, None)
         return original(*args, **kwargs)
 
     def _host_has_sampled(self) -> bool:

@@ -64,7 +64,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
         """Sampling begins; refuse when somebody replaced `p.sample` without calling ours."""
         generation = current_generation(p)
         if generation is not None:
-            generation.guard(generation.check_active)
+            generation.check_active()
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         """One frame has passed the other scripts' hands."""
