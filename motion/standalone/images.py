@@ -7,35 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, ImageColor, ImageOps
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageColor, ImageOps
 
 from motion.standalone import script_callbacks, shared
 from motion.standalone.file_names import FilenameGenerator, create_exclusive, get_next_sequence_number
+from motion.standalone.image_files import read_info_from_image, save_image_with_geninfo
+
+__all__ = ["FilenameGenerator", "read_info_from_image", "save_image_with_geninfo"]
 
 LANCZOS = Image.Resampling.LANCZOS
-_USER_COMMENT = 0x9286
-_UNICODE = b"UNICODE\0"
-_TECHNICAL_KEYS = frozenset(
-    {
-        "jfif",
-        "jfif_version",
-        "jfif_unit",
-        "jfif_density",
-        "dpi",
-        "exif",
-        "loop",
-        "background",
-        "timestamp",
-        "duration",
-        "progressive",
-        "progression",
-        "icc_profile",
-        "chromaticity",
-        "photoshop",
-    }
-)
-"""Entries of Pillow's `info` that no user wrote."""
 
 
 def image_grid(imgs: list[Image.Image], batch_size: int = 1, rows: int | None = None) -> Image.Image:
@@ -116,59 +96,6 @@ def _fill_edges(result: Image.Image, resized: Image.Image, left: int, top: int) 
         result.paste(resized.crop((0, 0, 1, height)).resize((left, height)), (0, 0))
         edge = resized.crop((resized.width - 1, 0, resized.width, height))
         result.paste(edge.resize((width - right, height)), (right, 0))
-
-
-def save_image_with_geninfo(
-    image: Image.Image,
-    geninfo: str | None,
-    filename: str,
-    extension: str | None = None,
-    existing_pnginfo: dict[str, Any] | None = None,
-    pnginfo_section_name: str = "parameters",
-) -> None:
-    """Write a picture with its infotext: PNG text, EXIF UserComment (JPEG, WebP, AVIF) or GIF comment.
-
-    Args:
-        image: the picture.
-        geninfo: the infotext.
-        filename: where to; overwritten.
-        extension: with the dot, where `filename` ends otherwise.
-        existing_pnginfo: further text entries of a PNG.
-        pnginfo_section_name: entry that receives `geninfo`.
-    """
-    extension = (extension or os.path.splitext(filename)[1]).lower()
-    kind = Image.registered_extensions()[extension]
-    text = geninfo if shared.opts.enable_pnginfo else None
-    options: dict[str, Any] = {"quality": shared.opts.jpeg_quality}
-    if extension == ".png":
-        entries = {**(existing_pnginfo or {}), pnginfo_section_name: text}
-        info = PngInfo()
-        for key, value in entries.items() if shared.opts.enable_pnginfo else ():
-            if value is not None:
-                info.add_text(key, str(value))
-        options = {"pnginfo": info}
-    elif extension in (".jpg", ".jpeg", ".webp", ".avif"):
-        image = image.convert("RGB") if image.mode in ("RGBA", "P") else image
-        if text is not None:
-            options["exif"] = _exif(text)
-        if extension == ".webp":
-            options["lossless"] = shared.opts.webp_lossless
-    elif extension == ".gif":
-        options = {"comment": (text or "").encode()}
-    image.save(filename, format=kind, **options)
-
-
-def _exif(text: str) -> Image.Exif:
-    make: Any = Image.Exif  # Pillow has no types for it
-    exif: Image.Exif = make()
-    _comments(exif)[_USER_COMMENT] = _UNICODE + text.encode("utf-16-be")
-    return exif
-
-
-def _comments(exif: Any) -> dict[int, Any]:
-    """The part of EXIF that holds the user's comment; changes are written with the whole."""
-    part: dict[int, Any] = exif.get_ifd(ExifTags.IFD.Exif)
-    return part
 
 
 def save_image(
@@ -266,24 +193,6 @@ def _write_over(params: script_callbacks.ImageSaveParams, text: str | None, sect
         for leftover in (temporary, params.filename):
             Path(leftover).unlink(missing_ok=True)
         raise
-
-
-def read_info_from_image(image: Image.Image) -> tuple[str | None, dict[str, Any]]:
-    """(infotext or None, the other text entries) of an opened picture."""
-    items = dict(image.info or {})
-    text = items.pop("parameters", None)
-    comment = _comments(image.getexif()).get(_USER_COMMENT) or items.get("comment")
-    if comment:
-        text = _decode_comment(comment)
-    return text, {key: value for key, value in items.items() if key not in _TECHNICAL_KEYS}
-
-
-def _decode_comment(comment: bytes | str) -> str:
-    if isinstance(comment, str):
-        return comment
-    if comment.startswith(_UNICODE):
-        return comment.removeprefix(_UNICODE).decode("utf-16-be", errors="ignore")
-    return comment.removeprefix(b"ASCII\0\0\0").decode("utf8", errors="ignore")
 
 
 def flatten(img: Image.Image, bgcolor: str) -> Image.Image:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from motion.standalone import rng
+from motion.standalone.finished_images import apply_overlay
 from motion.standalone.latents import DecodedSamples, decode_latent_batch
-from motion.standalone.process_images import apply_overlay, process_images, process_images_inner
+from motion.standalone.process_images import process_images, process_images_inner
 from motion.standalone.processed import Processed, create_infotext, program_version
 from motion.standalone.processing_base import (
     StableDiffusionProcessing,

@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter, ImageOps
 from motion.errors import SettingsError
 from motion.standalone import devices, images, masking, rng, samplers, shared
 from motion.standalone.latents import encode_images, images_to_tensor
-from motion.standalone.processing_base import StableDiffusionProcessing, filled_later, opt_f, unset
+from motion.standalone.processing_base import StableDiffusionProcessing, opt_f
+from motion.standalone.processing_fields import filled_later, unset
 from motion.standalone.script_base import MaskBlendArgs
 
 if TYPE_CHECKING:

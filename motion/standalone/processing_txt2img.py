@@ -10,17 +10,16 @@ import torch
 from PIL import Image
 
 from motion.errors import SettingsError
-from motion.standalone import devices, extra_networks, images, rng, samplers, sd_models, shared
-from motion.standalone.latents import decode_latent_batch, encode_images, images_to_tensor, tensor_to_image
-from motion.standalone.processed import create_infotext
+from motion.standalone import devices, extra_networks, rng, samplers, sd_models, shared
+from motion.standalone.hires import cut_middle, hires_size, upscale_first_pass
+from motion.standalone.latents import decode_latent_batch, encode_images, images_to_tensor
 from motion.standalone.processing_base import (
     StableDiffusionProcessing,
     as_list,
-    cond_cache,
-    filled_later,
     opt_f,
     total_steps,
 )
+from motion.standalone.processing_fields import cond_cache, filled_later
 from motion.standalone.text import prompt_parser
 
 if TYPE_CHECKING:
@@ -108,21 +107,13 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         """Fill hr_upscale_to_x/y (pixels) and truncate_x/y (latent pixels to cut) from hr_scale or hr_resize_x/y."""
         if self.hr_resize_x == 0 and self.hr_resize_y == 0:
             self.extra_generation_params["Hires upscale"] = self.hr_scale
-            self.hr_upscale_to_x = int(self.width * self.hr_scale)
-            self.hr_upscale_to_y = int(self.height * self.hr_scale)
-            return
-        self.extra_generation_params["Hires resize"] = f"{self.hr_resize_x}x{self.hr_resize_y}"
-        by_width = (self.hr_resize_x, self.hr_resize_x * self.height // self.width)
-        by_height = (self.hr_resize_y * self.width // self.height, self.hr_resize_y)
-        if self.hr_resize_y == 0:
-            self.hr_upscale_to_x, self.hr_upscale_to_y = by_width
-        elif self.hr_resize_x == 0:
-            self.hr_upscale_to_x, self.hr_upscale_to_y = by_height
         else:
-            narrower = self.width / self.height < self.hr_resize_x / self.hr_resize_y
-            self.hr_upscale_to_x, self.hr_upscale_to_y = by_width if narrower else by_height
-            self.truncate_x = (self.hr_upscale_to_x - self.hr_resize_x) // opt_f
-            self.truncate_y = (self.hr_upscale_to_y - self.hr_resize_y) // opt_f
+            self.extra_generation_params["Hires resize"] = f"{self.hr_resize_x}x{self.hr_resize_y}"
+        size = hires_size((self.width, self.height), self.hr_scale, (self.hr_resize_x, self.hr_resize_y))
+        self.hr_upscale_to_x, self.hr_upscale_to_y = size
+        if self.hr_resize_x and self.hr_resize_y:
+            self.truncate_x = (size[0] - self.hr_resize_x) // opt_f
+            self.truncate_y = (size[1] - self.hr_resize_y) // opt_f
 
     def _count_passes(self) -> None:
         state = shared.state
@@ -262,14 +253,9 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
             return samples
         self.is_hr_pass = True
         self.sampler = samplers.create_sampler(self.hr_sampler_name or self.sampler_name, self.sd_model)
-        upscaled = self._upscaled(samples, decoded_samples, seeds, prompts)
+        upscaled = upscale_first_pass(self, samples, decoded_samples, seeds, prompts)
         shared.state.nextjob()
-        upscaled = upscaled[
-            :,
-            :,
-            self.truncate_y // 2 : upscaled.shape[2] - (self.truncate_y + 1) // 2,
-            self.truncate_x // 2 : upscaled.shape[3] - (self.truncate_x + 1) // 2,
-        ]
+        upscaled = cut_middle(upscaled, self.truncate_x, self.truncate_y)
         self.rng = rng.ImageRNG(
             upscaled.shape[1:],
             self.seeds,
@@ -300,51 +286,6 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         decoded = decode_latent_batch(self.sd_model, result, target_device=devices.cpu, check_for_nans=True)
         self.is_hr_pass = False
         return decoded
-
-    def _upscaled(
-        self, samples: Any, decoded: torch.Tensor | None, seeds: list[int], prompts: list[str]
-    ) -> torch.Tensor:
-        """Latents of the first pass at the size of the hires pass, b c h w."""
-        if self.latent_scale_mode is not None:
-            for place in range(len(samples)):
-                self._save_first_pass(
-                    lambda place=place: samplers.sample_to_image(samples, place), place, seeds, prompts
-                )
-            size = (self.hr_upscale_to_y // opt_f, self.hr_upscale_to_x // opt_f)
-            mode, antialias = self.latent_scale_mode["mode"], self.latent_scale_mode["antialias"]
-            return torch.nn.functional.interpolate(samples, size=size, mode=mode, antialias=antialias)
-        assert decoded is not None, "sample() decodes where upscaling works on pictures"
-        enlarged = []
-        for place, picture in enumerate(torch.clamp((decoded + 1.0) / 2.0, min=0.0, max=1.0)):
-            image = tensor_to_image(picture)
-            self._save_first_pass(lambda image=image: image, place, seeds, prompts)
-            target = (self.hr_upscale_to_x, self.hr_upscale_to_y)
-            enlarged.append(images.resize_image(0, image, *target, upscaler_name=self.hr_upscaler))
-        return encode_images(images_to_tensor(enlarged), self.sd_model)
-
-    def _save_first_pass(self, make_image: Any, place: int, seeds: list[int], prompts: list[str]) -> None:
-        if not self.save_samples() or not shared.opts.save_images_before_highres_fix:
-            return
-        info = create_infotext(
-            self,
-            self.all_prompts,
-            self.all_seeds,
-            self.all_subseeds,
-            [],
-            iteration=self.iteration,
-            position_in_batch=place,
-        )
-        images.save_image(
-            make_image(),
-            self.outpath_samples or shared.opts.outdir_txt2img_samples,
-            "",
-            seeds[place],
-            prompts[place],
-            shared.opts.samples_format,
-            info=info,
-            p=self,
-            suffix="-before-highres-fix",
-        )
 
     def close(self) -> None:
         """The job is over."""
