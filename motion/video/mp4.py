@@ -71,8 +71,8 @@ def write_mp4(path: Path, source: ClipSource, *, crf: int = _DEFAULT_CRF) -> tup
     """
     check_mp4()
     av = _import_av()
-    # The clock ticks in whole parts of a frame, so that rate and length are exact; FFmpeg's own choice of 1/1000 s for
-    # the movie would cut the last frame of 30 fps by 0.3 ms.
+    # The clocks tick in whole parts of a frame, so that rate and length are exact. FFmpeg's own choice for the movie,
+    # 1/1000 s, would make the length that players show up to 1 ms too long.
     timescale = source.fps.numerator * math.ceil(_MIN_TIMESCALE / source.fps.numerator)
     options = {
         "movflags": "faststart",

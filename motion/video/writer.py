@@ -159,7 +159,6 @@ class ClipWriter:
             raise OutputError(
                 "A clip must have at least one frame and be finished once. Add frames to a new ClipWriter."
             )
-        self._finished = True
         source = ClipSource(StoredFrames(tuple(self._frames), self._size), self._fps, self._loop_count, self._infotext)
         files: dict[str, Path] = {}
         failures: dict[str, str] = {}
@@ -173,6 +172,7 @@ class ClipWriter:
                 problem = error if isinstance(error, OutputError) else _as_output_error(name, error)
                 failures[name] = str(problem)
                 status_code = max(status_code, problem.status_code)
+        self._finished = True
         clip = self._saved(files, tuple(notes), keep_frames=FRAMES_FORMAT in self._formats or bool(failures))
         if failures:
             raise IncompleteClipError(clip, failures, status_code=status_code)
@@ -199,7 +199,7 @@ class ClipWriter:
             finally:
                 _remove(unfinished)
                 if not self._frames and not path.exists():
-                    path.parent.rmdir()
+                    shutil.rmtree(path.parent, ignore_errors=True)
                     self._name = ""
         except OSError as error:
             problem = output_error(error, f"Frame {len(self._frames)} must be written to {path.parent}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -12,7 +13,16 @@ from PIL import Image
 from motion.video import save_clip
 from tests.video.clips import BARS, bar_frame, decoded_mp4, psnr, smooth_frames
 
+
 RATES = ["1/10", "8", "25/2", "24000/1001", "30", "237/10", "60000/1001", "240"]
+
+
+def movie_seconds(path):
+    """Length that the movie header (ISO/IEC 14496-12, mvhd version 0) states, which is what players show."""
+    content = path.read_bytes()
+    start = content.index(b"mvhd") + 16
+    timescale, duration = struct.unpack(">II", content[start : start + 8])
+    return Fraction(duration, timescale)
 
 
 def save_mp4(frames, folder, fps=Fraction(8), **options):
@@ -29,6 +39,7 @@ def test_rate_length_and_count_are_exact(tmp_path, fps, num_frames):
         assert stream.average_rate == fps
         assert stream.duration * stream.time_base == num_frames / fps
         assert container.duration == pytest.approx(1e6 * num_frames / fps, abs=1)
+        assert movie_seconds(path) == num_frames / fps
         assert [frame.pts * frame.time_base for frame in frames] == [index / fps for index in range(num_frames)]
 
 
