@@ -13,7 +13,6 @@ from PIL import Image
 from motion.video import save_clip
 from tests.video.clips import BARS, bar_frame, decoded_mp4, psnr, smooth_frames
 
-
 RATES = ["1/10", "8", "25/2", "24000/1001", "30", "237/10", "60000/1001", "240"]
 
 
