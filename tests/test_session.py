@@ -1,0 +1,148 @@
+"""A session changes a model for exactly as long as its sampler runs."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from motion.checkpoints.motion_file import MOTION_FAMILIES
+from motion.errors import InjectionError
+from motion.injection.beta_schedule import alphas_cumprod
+from motion.protocols import BetaSchedule, FrameRows
+from motion.session import MotionSession
+from motion.settings import MotionSettings
+from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_unet, state_of
+
+FAMILY = MOTION_FAMILIES["sd15_v2"]
+
+
+class Host:
+    """A host with one model, whose sampler reads `schedule`."""
+
+    name = "test host"
+
+    def __init__(self, unet):
+        self.model = unet
+        self.schedules = ["its own"]
+        self.stopped = False
+
+    def unet(self):
+        return self.model
+
+    def device_and_dtype(self):
+        return torch.device("cpu"), torch.float32
+
+    @contextmanager
+    def beta_schedule(self, schedule):
+        self.schedules.append(schedule)
+        try:
+            yield
+        finally:
+            self.schedules.append("its own")
+
+    def rows_of_call(self, num_rows):
+        return FrameRows.contiguous(num_rows, FRAMES)
+
+    def interrupted(self):
+        return self.stopped
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return make_unet()
+
+
+@pytest.fixture(scope="module")
+def motion():
+    return make_motion()
+
+
+def session(host, motion, **fields):
+    settings = MotionSettings.from_mapping({"enabled": True, "num_frames": FRAMES, **fields})
+    return MotionSession(host, settings, motion, FAMILY)
+
+
+def test_applies_and_takes_back(unet, motion):
+    host, before, plain = Host(unet), state_of(unet), unet(*inputs(FRAMES))
+    run = session(host, motion)
+    with run.applied():
+        assert run.is_active
+        assert host.schedules[-1] == FAMILY.beta_schedule
+        assert not torch.equal(unet(*inputs(FRAMES)), plain)
+    assert not run.is_active
+    assert host.schedules[-1] == "its own"
+    assert_same_state(before, state_of(unet))
+    assert torch.equal(unet(*inputs(FRAMES)), plain)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_takes_back_after_an_error(unet, motion, error):
+    host, before = Host(unet), state_of(unet)
+    with pytest.raises(type(error)), session(host, motion).applied():
+        unet(*inputs(FRAMES))
+        raise error
+    assert host.schedules[-1] == "its own"
+    assert_same_state(before, state_of(unet))
+
+
+def test_takes_back_when_binding_fails(unet):
+    host, before = Host(unet), state_of(unet)
+    with pytest.raises(InjectionError, match="up to 2 frames"), session(host, make_motion(max_length=2)).applied():
+        pytest.fail("must not get here")
+    assert host.schedules == ["its own", FAMILY.beta_schedule, "its own"]
+    assert_same_state(before, state_of(unet))
+
+
+def test_sampling_without_a_unet_call_is_an_error(unet, motion):
+    host = Host(unet)
+    with pytest.raises(InjectionError, match="UNet was never called"), session(host, motion).applied():
+        pass
+    host.stopped = True
+    with session(host, motion).applied():
+        pass
+
+
+def test_scale_zero_changes_nothing(unet, motion):
+    host, before = Host(unet), state_of(unet)
+    with session(host, motion, motion_scale=0).applied():
+        assert_same_state(before, state_of(unet))
+    assert host.schedules == ["its own"]
+
+
+def test_hires_pass_binds_to_the_model_then_loaded(unet, motion):
+    other = make_unet(seed=5)
+    host, states = Host(unet), (state_of(unet), state_of(other))
+    run = session(host, motion)
+    with run.applied():
+        unet(*inputs(FRAMES))
+        host.model = other
+        run.rebind()
+        assert_same_state(states[0], state_of(unet))
+        changed = other(*inputs(FRAMES))
+    assert_same_state(states[1], state_of(other))
+    assert not torch.equal(changed, other(*inputs(FRAMES)))
+
+
+def test_one_session_runs_once_at_a_time(unet, motion):
+    run = session(Host(unet), motion)
+    with run.applied():
+        unet(*inputs(FRAMES))
+        with pytest.raises(InjectionError, match="already being sampled"), run.applied():
+            pytest.fail("must not get here")
+        assert run.is_active
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sigma_max"), [(BetaSchedule("linear"), 25.1), (BetaSchedule("scaled_linear"), 14.6)]
+)
+def test_schedules(schedule, sigma_max):
+    """Largest sigmas as users know them: 14.6 for stills, 25.1 with an SD1.5 motion module (hosts.md)."""
+    table = alphas_cumprod(schedule)
+    assert table.shape == (1000,)
+    assert (table.diff() < 0).all()
+    assert ((1 - table[-1]) / table[-1]).sqrt().item() == pytest.approx(sigma_max, abs=0.05)
+
+
+def test_unknown_schedule():
+    with pytest.raises(ValueError, match="kind must be"):
+        alphas_cumprod(BetaSchedule("cosine"))
