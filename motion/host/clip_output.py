@@ -12,7 +12,14 @@ from modules import shared
 from PIL import Image
 
 from motion.settings import MotionSettings
-from motion.video import ClipWriter, IncompleteClipError, SavedClip, check_output_folder, estimate_clip_bytes
+from motion.video import (
+    ClipWriter,
+    IncompleteClipError,
+    SavedClip,
+    check_formats,
+    check_output_folder,
+    estimate_clip_bytes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +37,7 @@ class ClipOutput:
         settings: the request.
 
     Raises:
-        OutputError: the output folder can't be written to, or the disk is too full.
+        OutputError: an encoder is missing, the output folder can't be written to, or the disk is too full.
     """
 
     def __init__(self, p: Any, settings: MotionSettings) -> None:
@@ -42,6 +49,7 @@ class ClipOutput:
         self._infotexts: list[str] = []
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.num_taken = 0
+        check_formats(settings.formats)
         if getattr(p, "is_api", False) and p.do_not_save_samples:
             self._temporary = tempfile.TemporaryDirectory(prefix="motion-")
             self._folder = Path(self._temporary.name)
