@@ -77,12 +77,12 @@ def save_image_with_geninfo(
 def _exif(text: str) -> Image.Exif:
     make: Any = Image.Exif  # Pillow has no types for it
     exif: Image.Exif = make()
-    _comments(exif)[_USER_COMMENT] = _UNICODE + text.encode("utf-16-be")
+    exif[ExifTags.IFD.Exif] = {_USER_COMMENT: _UNICODE + text.encode("utf-16-be")}
     return exif
 
 
 def _comments(exif: Any) -> dict[int, Any]:
-    """The part of EXIF that holds the user's comment; changes are written with the whole."""
+    """The part of EXIF that holds the user's comment."""
     part: dict[int, Any] = exif.get_ifd(ExifTags.IFD.Exif)
     return part
 

@@ -139,32 +139,24 @@ def save_image(
     Returns:
         (path of the picture, path of the text file or None).
     """
-    opts = shared.opts
     names = FilenameGenerator(p, seed, prompt, image, basename=basename)
     if save_to_dirs is None:
-        save_to_dirs = opts.grid_save_to_dirs if grid else opts.save_to_dirs and not no_prompt
-    folder = os.fspath(path)
-    if save_to_dirs:
-        pattern = opts.directories_filename_pattern or "[prompt_words]"
-        folder = os.path.join(folder, names.apply(pattern).lstrip(" ").rstrip("\\ /"))
+        save_to_dirs = shared.opts.grid_save_to_dirs if grid else shared.opts.save_to_dirs and not no_prompt
+    folder = os.path.join(os.fspath(path), _subfolder(names) if save_to_dirs else "")
     os.makedirs(folder, exist_ok=True)
-    if forced_filename is None:
-        name = _numbered_name(folder, basename, _decoration(names, seed, short_filename, suffix))
-    else:
-        name = forced_filename
+    name = forced_filename or _numbered_name(folder, basename, _decoration(names, seed, short_filename, suffix))
     entries = {**(existing_info or {}), **({} if info is None else {pnginfo_section_name: info})}
     params = script_callbacks.ImageSaveParams(image, p, os.path.join(folder, f"{name}.{extension}"), entries)
     script_callbacks.before_image_saved_callback(params)
-    text = params.pnginfo.get(pnginfo_section_name)
-    params.filename = str(create_exclusive(Path(params.filename)))
-    _write_over(params, text, pnginfo_section_name)
+    text_file = _write(params, pnginfo_section_name)
     image.already_saved_as = params.filename  # type: ignore[attr-defined]
-    text_file = None
-    if opts.save_txt and text is not None:
-        text_file = os.path.splitext(params.filename)[0] + ".txt"
-        Path(text_file).write_text(f"{text}\n", encoding="utf8")
     script_callbacks.image_saved_callback(params)
     return params.filename, text_file
+
+
+def _subfolder(names: FilenameGenerator) -> str:
+    pattern = shared.opts.directories_filename_pattern or "[prompt_words]"
+    return names.apply(pattern).lstrip(" ").rstrip("\\ /")
 
 
 def _decoration(names: FilenameGenerator, seed: int | None, short_filename: bool, suffix: str) -> str:
@@ -182,17 +174,26 @@ def _numbered_name(folder: str, basename: str, decoration: str) -> str:
     return f"{numbered}-{decoration}" if decoration else numbered
 
 
-def _write_over(params: script_callbacks.ImageSaveParams, text: str | None, section: str) -> None:
-    """Fill the empty file that was made under the final name: all of the picture appears at once, or nothing stays."""
+def _write(params: script_callbacks.ImageSaveParams, section: str) -> str | None:
+    """Write the picture under a name that is free, and the text file, whose name is returned, if that is wanted.
+
+    The empty file under the final name keeps other writers off; the picture then replaces it as a whole.
+    """
+    text = params.pnginfo.get(section)
+    params.filename = str(create_exclusive(Path(params.filename)))
+    stem, extension = os.path.splitext(params.filename)
     temporary = f"{params.filename}.tmp"
     try:
-        extension = os.path.splitext(params.filename)[1]
         save_image_with_geninfo(params.image, text, temporary, extension, params.pnginfo, section)
         os.replace(temporary, params.filename)
     except BaseException:
         for leftover in (temporary, params.filename):
             Path(leftover).unlink(missing_ok=True)
         raise
+    if not shared.opts.save_txt or text is None:
+        return None
+    Path(f"{stem}.txt").write_text(f"{text}\n", encoding="utf8")
+    return f"{stem}.txt"
 
 
 def flatten(img: Image.Image, bgcolor: str) -> Image.Image:

@@ -172,6 +172,10 @@ class StableDiffusionProcessing(ProcessingFields):
         """Image conditioning of a model that has none: zeros b 5 1 1."""
         return latent_image.new_zeros(latent_image.shape[0], 5, 1, 1)
 
+    def get_token_merging_ratio(self, for_hr: bool = False) -> float:
+        """0: token merging is not part of this host."""
+        return 0.0
+
     def save_samples(self) -> bool:
         """Whether images are written to disk."""
         complete = not shared.state.interrupted and not shared.state.skipped

@@ -81,11 +81,12 @@ class ScriptControls:
         """Make a script's controls and note which arguments are its own."""
         script.args_from = script.args_to = len(self.inputs)
         try:
-            self._create_controls(script)
+            self.create_script_ui_inner(script)
         except Exception:
             errors.report(f"Error creating UI for {script.name}: ", exc_info=True)
 
-    def _create_controls(self, script: Script) -> None:
+    def create_script_ui_inner(self, script: Script) -> None:
+        """The same; an exception of the script comes through."""
         controls = script.ui(script.is_img2img)
         script.controls = controls
         if controls is None:
