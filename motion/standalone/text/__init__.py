@@ -1,0 +1,1 @@
+"""Prompts as AUTOMATIC1111 reads them: schedules, composition, weights, chunks, and the tensors made from them."""
