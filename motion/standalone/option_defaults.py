@@ -77,7 +77,6 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "sgm_noise_multiplier": (False, "SGM noise multiplier"),
     "sd_noise_schedule": ("Default", "Noise schedule for sampling"),
     "use_old_karras_scheduler_sigmas": (False, "Karras sigmas from 0.1 to 10"),
-    "enable_quantization": (False, "Round k-diffusion timesteps to whole ones"),
     "use_downcasted_alpha_bar": (False, "Round alphas_cumprod to float16"),
     "batch_cond_uncond": (True, "Cond and uncond in one call"),
     "pad_cond_uncond": (False, "Pad prompt and negative prompt to one length"),
