@@ -30,7 +30,8 @@ class ClipOutput:
     """Collects the frames of one request and writes a clip after every `num_frames` of them.
 
     Clips go to the folder `motion` in the host's output folder. An API request without `save_images` gets its clips in
-    the answer only; they are made in a temporary folder.
+    the answer only; they are made in a temporary folder. A program that drives the host may name the folder itself, in
+    `p.outpath_clips`, and finds the files in the result's `clip_files`.
 
     Args:
         p: the host's processing object, before this extension has changed it.
@@ -50,7 +51,9 @@ class ClipOutput:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.num_taken = 0
         check_formats(settings.formats)
-        if getattr(p, "is_api", False) and p.do_not_save_samples:
+        if getattr(p, "outpath_clips", None):
+            self._folder = Path(p.outpath_clips)
+        elif getattr(p, "is_api", False) and p.do_not_save_samples:
             self._temporary = tempfile.TemporaryDirectory(prefix="motion-")
             self._folder = Path(self._temporary.name)
         else:
@@ -135,6 +138,7 @@ class ClipOutput:
             if "GIF" in clip.files:
                 pictures.append((_shown_from(clip.files["GIF"]), infotext))
             self._say("saved " + ", ".join(str(path) for path in clip.files.values()))
+        processed.clip_files = [path for clip in self._clips for path in clip.files.values()]
         frames = [path for clip in self._clips for path in clip.frames]
         for image, path in zip(processed.images, frames, strict=False):
             image.already_saved_as = str(path)

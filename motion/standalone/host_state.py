@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import operator
 import sys
+import threading
 import types
 from collections import deque
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class HostState:
         cond_caches: last conditionings by kind, so that the same prompt isn't encoded twice in a row.
         exception_records: the last exceptions that were swallowed, oldest first.
         sd_model_data: the loaded model; `motion.standalone.sd_models` fills it.
+        job_lock: held while a job runs; jobs of the page, the API and `Pipeline` wait for one another.
         precision: device and number formats; `motion.standalone.devices` chooses them on first use.
         demo: the gradio page.
     """
@@ -88,6 +90,7 @@ class HostState:
     cond_caches: dict[str, list[Any]] = field(default_factory=dict)
     exception_records: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=5))
     sd_model_data: Any = None
+    job_lock: threading.Lock = field(default_factory=threading.Lock)
     precision: Precision | None = None
     demo: Any = None
 
