@@ -13,6 +13,8 @@ from motion.injection.beta_schedule import alphas_cumprod, betas
 from motion.models.autoencoder import AutoencoderKL, DiagonalGaussian
 from motion.models.unet import UNetModel
 from motion.protocols import BetaSchedule
+from motion.standalone import shared
+from motion.standalone.text.conditioner import TextConditioner
 
 if TYPE_CHECKING:
     from motion.standalone.sd_models import CheckpointInfo
@@ -86,7 +88,7 @@ class SdModel(nn.Module):
     lowvram = False
     applied_token_merged_ratio = 0.0
 
-    def __init__(self, unet: UNetModel, first_stage_model: AutoencoderKL, cond_stage_model: nn.Module) -> None:
+    def __init__(self, unet: UNetModel, first_stage_model: AutoencoderKL, cond_stage_model: TextConditioner) -> None:
         super().__init__()
         self.model = DiffusionWrapper(unet)
         self.first_stage_model = first_stage_model
@@ -123,8 +125,12 @@ class SdModel(nn.Module):
         return prediction
 
     def get_learned_conditioning(self, prompts: list[str]) -> torch.Tensor:
-        """Tokens of prompts, b n d."""
-        tokens: torch.Tensor = self.cond_stage_model(prompts)
+        """Tokens of prompts, b n d, encoded as the options ask for."""
+        encoder, opts = self.cond_stage_model, shared.opts
+        encoder.clip_skip = opts.CLIP_stop_at_last_layers
+        encoder.emphasis = opts.emphasis
+        encoder.comma_backtrack = opts.comma_padding_backtrack
+        tokens: torch.Tensor = encoder(prompts)
         return tokens
 
     def encode_first_stage(self, x: torch.Tensor) -> DiagonalGaussian:
