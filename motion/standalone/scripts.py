@@ -111,7 +111,7 @@ def build_runners() -> tuple[ScriptRunner, ScriptRunner]:
     for runner, is_img2img in ((host.scripts_txt2img, False), (host.scripts_img2img, True)):
         if runner is None:
             raise RuntimeError("No scripts are loaded. Call load_scripts() first.")
-        with gr.Blocks():
+        with gr.Blocks(analytics_enabled=False):
             runner.build(is_img2img)
         built.append(runner)
     return built[0], built[1]

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+from abc import ABCMeta
 from types import TracebackType
 from typing import Any
 
 import gradio as gr
+
+
+class _Variant(type(gr.Button)):  # type: ignore[misc]
+    """Metaclass of components that look like another one and are made with other arguments.
+
+    Gradio's own writes a .pyi file beside the source of every such class whenever it is imported, which this one does
+    not. Gradio also reads from the constructor's signature what to tell the page, so that of the original is shown.
+    """
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], attributes: dict[str, Any]) -> Any:
+        made = ABCMeta.__new__(mcs, name, bases, attributes)
+        if "__init__" in attributes:
+            original: Any = next(base for base in bases if issubclass(base, gr.blocks.Block))
+            attributes["__init__"].__signature__ = inspect.signature(original.__init__)
+        return made
 
 
 class FormComponent:
@@ -18,7 +35,7 @@ class FormComponent:
         return Form  # type: ignore[no-any-return]
 
 
-class ToolButton(FormComponent, gr.Button):  # type: ignore[misc]
+class ToolButton(FormComponent, gr.Button, metaclass=_Variant):  # type: ignore[misc]
     """A small button that shows one symbol."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -31,7 +48,7 @@ class ToolButton(FormComponent, gr.Button):  # type: ignore[misc]
         return "button"
 
 
-class FormRow(FormComponent, gr.Row):  # type: ignore[misc]
+class FormRow(FormComponent, gr.Row, metaclass=_Variant):  # type: ignore[misc]
     """A row that stands in a form."""
 
     def get_block_name(self) -> str:
@@ -39,7 +56,7 @@ class FormRow(FormComponent, gr.Row):  # type: ignore[misc]
         return "row"
 
 
-class ResizeHandleRow(gr.Row):  # type: ignore[misc]
+class ResizeHandleRow(gr.Row, metaclass=_Variant):  # type: ignore[misc]
     """A row of columns."""
 
     def get_block_name(self) -> str:
@@ -47,7 +64,7 @@ class ResizeHandleRow(gr.Row):  # type: ignore[misc]
         return "row"
 
 
-class FormColumn(FormComponent, gr.Column):  # type: ignore[misc]
+class FormColumn(FormComponent, gr.Column, metaclass=_Variant):  # type: ignore[misc]
     """A column that stands in a form."""
 
     def get_block_name(self) -> str:
@@ -55,7 +72,7 @@ class FormColumn(FormComponent, gr.Column):  # type: ignore[misc]
         return "column"
 
 
-class FormGroup(FormComponent, gr.Group):  # type: ignore[misc]
+class FormGroup(FormComponent, gr.Group, metaclass=_Variant):  # type: ignore[misc]
     """A group that stands in a form."""
 
     def get_block_name(self) -> str:
@@ -63,7 +80,7 @@ class FormGroup(FormComponent, gr.Group):  # type: ignore[misc]
         return "group"
 
 
-class FormHTML(FormComponent, gr.HTML):  # type: ignore[misc]
+class FormHTML(FormComponent, gr.HTML, metaclass=_Variant):  # type: ignore[misc]
     """HTML that stands in a form."""
 
     def get_block_name(self) -> str:
@@ -71,7 +88,7 @@ class FormHTML(FormComponent, gr.HTML):  # type: ignore[misc]
         return "html"
 
 
-class FormColorPicker(FormComponent, gr.ColorPicker):  # type: ignore[misc]
+class FormColorPicker(FormComponent, gr.ColorPicker, metaclass=_Variant):  # type: ignore[misc]
     """A colour picker that stands in a form."""
 
     def get_block_name(self) -> str:
@@ -79,7 +96,7 @@ class FormColorPicker(FormComponent, gr.ColorPicker):  # type: ignore[misc]
         return "colorpicker"
 
 
-class DropdownMulti(FormComponent, gr.Dropdown):  # type: ignore[misc]
+class DropdownMulti(FormComponent, gr.Dropdown, metaclass=_Variant):  # type: ignore[misc]
     """A list from which several can be chosen."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -90,7 +107,7 @@ class DropdownMulti(FormComponent, gr.Dropdown):  # type: ignore[misc]
         return "dropdown"
 
 
-class DropdownEditable(FormComponent, gr.Dropdown):  # type: ignore[misc]
+class DropdownEditable(FormComponent, gr.Dropdown, metaclass=_Variant):  # type: ignore[misc]
     """A list that also takes values that aren't in it."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -101,7 +118,7 @@ class DropdownEditable(FormComponent, gr.Dropdown):  # type: ignore[misc]
         return "dropdown"
 
 
-class InputAccordion(gr.Checkbox):  # type: ignore[misc]
+class InputAccordion(gr.Checkbox, metaclass=_Variant):  # type: ignore[misc]
     """An accordion whose value says whether its content is in use.
 
     A1111's opens and closes with the value, by JavaScript of its page. Gradio 4 has no event for an accordion's state,

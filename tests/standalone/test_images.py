@@ -48,7 +48,9 @@ def test_text_file_beside_the_picture(tmp_path, host):
 
 def test_names_are_numbered(tmp_path):
     names = [images.save_image(picture(), tmp_path, "", 5, "a cat: (red)")[0] for _ in range(2)]
-    names += [images.save_image(picture(), tmp_path, "grid", 5, "x", short_filename=True, grid=True, save_to_dirs=False)[0]]
+    names += [
+        images.save_image(picture(), tmp_path, "grid", 5, "x", short_filename=True, grid=True, save_to_dirs=False)[0]
+    ]
     assert [os.path.basename(name) for name in names] == [
         "00000-5-a cat_ (red).png",
         "00001-5-a cat_ (red).png",

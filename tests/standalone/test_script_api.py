@@ -103,8 +103,8 @@ CALLBACKS = {
     "before_token_counter_callback": "(params)",
 }
 REGISTRATIONS = (
-    "app_started before_reload model_loaded ui_tabs ui_train_tabs ui_settings before_image_saved image_saved extra_noise "
-    "cfg_denoiser cfg_denoised cfg_after_cfg before_component after_component image_grid infotext_pasted "
+    "app_started before_reload model_loaded ui_tabs ui_train_tabs ui_settings before_image_saved image_saved "
+    "extra_noise cfg_denoiser cfg_denoised cfg_after_cfg before_component after_component image_grid infotext_pasted "
     "script_unloaded before_ui list_optimizers list_unets before_token_counter"
 )
 PARAMETER_OBJECTS = {
@@ -126,11 +126,11 @@ PARAMETER_OBJECTS = {
 }
 JOB_FIELDS = (
     "sd_model outpath_samples outpath_grids prompt prompt_for_display negative_prompt styles seed subseed "
-    "subseed_strength seed_resize_from_h seed_resize_from_w seed_enable_extras sampler_name scheduler batch_size n_iter "
-    "steps cfg_scale width height restore_faces tiling do_not_save_samples do_not_save_grid extra_generation_params "
-    "overlay_images eta do_not_reload_embeddings denoising_strength ddim_discretize s_min_uncond s_churn s_tmax s_tmin "
-    "s_noise override_settings override_settings_restore_afterwards sampler_index refiner_checkpoint refiner_switch_at "
-    "disable_extra_networks firstpass_image"
+    "subseed_strength seed_resize_from_h seed_resize_from_w seed_enable_extras sampler_name scheduler batch_size "
+    "n_iter steps cfg_scale width height restore_faces tiling do_not_save_samples do_not_save_grid "
+    "extra_generation_params overlay_images eta do_not_reload_embeddings denoising_strength ddim_discretize s_min_uncond s_churn s_tmax "
+    "s_tmin s_noise override_settings override_settings_restore_afterwards sampler_index refiner_checkpoint "
+    "refiner_switch_at disable_extra_networks firstpass_image"
 )
 TXT2IMG_FIELDS = (
     "enable_hr firstphase_width firstphase_height hr_scale hr_upscaler hr_second_pass_steps hr_resize_x hr_resize_y "
@@ -138,7 +138,8 @@ TXT2IMG_FIELDS = (
 )
 IMG2IMG_FIELDS = (
     "init_images resize_mode image_cfg_scale mask mask_blur_x mask_blur_y mask_blur mask_round inpainting_fill "
-    "inpaint_full_res inpaint_full_res_padding inpainting_mask_invert initial_noise_multiplier latent_mask force_task_id"
+    "inpaint_full_res inpaint_full_res_padding inpainting_mask_invert initial_noise_multiplier "
+    "latent_mask force_task_id"
 )
 
 

@@ -1,0 +1,45 @@
+"""The contract on the embedded host: the quick part always, all of it with `--thorough`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.clips import ClipContract
+from tests.contract.identity import IdentityContract
+from tests.contract.listing import ListingContract
+from tests.contract.refusals import RefusalContract
+from tests.contract.rows import RowsContract
+from tests.contract.schedule import ScheduleContract
+from tests.contract.server import Launch, make_data_dir, running
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedded")
+    make_data_dir(folder / "data", with_extension=False)
+    with running(Launch.embedded(), folder / "data", folder / "host.log") as host:
+        yield host
+
+
+class TestListing(ListingContract):
+    pass
+
+
+class TestClips(ClipContract):
+    pass
+
+
+class TestSchedule(ScheduleContract):
+    pass
+
+
+class TestIdentity(IdentityContract):
+    pass
+
+
+class TestRows(RowsContract):
+    pass
+
+
+class TestRefusals(RefusalContract):
+    pass
