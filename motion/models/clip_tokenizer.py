@@ -30,12 +30,13 @@ class ClipTokenizer:
         start_id: id that begins a text.
         end_id: id that ends a text; CLIP ViT-L/14 pads with it too.
         comma_id: id of a comma that stands alone.
+        merges: pairs of tokens that are joined, the most frequent first.
     """
 
     def __init__(self) -> None:
-        merges = _read_merges()
-        self._vocabulary = _build_vocabulary(merges)
-        self._tokenizer = Tokenizer(BPE(self._vocabulary, merges, end_of_word_suffix=_END_OF_WORD))
+        self.merges = _read_merges()
+        self._vocabulary = _build_vocabulary(self.merges)
+        self._tokenizer = Tokenizer(BPE(self._vocabulary, self.merges, end_of_word_suffix=_END_OF_WORD))
         words = Split(Regex(_WORD), behavior="removed", invert=True)
         self._tokenizer.pre_tokenizer = Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])
         self._tokenizer.add_special_tokens([_START_TEXT, _END_TEXT])

@@ -87,5 +87,7 @@ class TextConditioner(nn.Module):
         weighted = plain * weights.unsqueeze(-1)
         if self.emphasis == "Original":
             # One mean over all prompts of the call, as in the web UI: a weight in one text scales the others too.
-            weighted = weighted * (plain.mean() / weighted.mean())
+            mean, weighted_mean = plain.mean(), weighted.mean()
+            # A text encoder that was never trained may answer with a mean of exactly zero: nothing to restore.
+            weighted = weighted * torch.where(weighted_mean == 0, 1.0, mean / weighted_mean)
         return weighted.to(features.dtype)
