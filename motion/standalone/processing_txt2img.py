@@ -161,9 +161,11 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         """Encode the prompts of the hires pass unless that is done."""
         if self.hr_c is not None:
             return
-        size = {"width": self.hr_upscale_to_x, "height": self.hr_upscale_to_y}
-        prompts = prompt_parser.SdConditioning(self.hr_prompts, **size)
-        negative = prompt_parser.SdConditioning(self.hr_negative_prompts, is_negative_prompt=True, **size)
+        width, height = self.hr_upscale_to_x, self.hr_upscale_to_y
+        prompts = prompt_parser.SdConditioning(self.hr_prompts, width=width, height=height)
+        negative = prompt_parser.SdConditioning(
+            self.hr_negative_prompts, is_negative_prompt=True, width=width, height=height
+        )
         steps = total_steps(self.hr_sampler_name or self.sampler_name, self.hr_second_pass_steps or self.steps)
         first, data = self.firstpass_steps, self.hr_extra_network_data
         self.hr_uc = self.get_conds_with_caching(

@@ -172,7 +172,7 @@ class ScriptControls:
         for place, script in enumerate(self.scripts):
             filename = str(script.filename)
             if filename not in cache:
-                cache[filename] = script_loading.load_module(filename)
+                cache[filename] = script_loading.load_script(filename, os.path.dirname(os.path.dirname(filename)))
             for value in vars(cache[filename]).values():
                 if isinstance(value, type) and issubclass(value, Script) and value.__name__ == type(script).__name__:
                     fresh = value()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -23,6 +24,16 @@ def load_module(path: str) -> ModuleType:
     if host_state.is_running():
         host_state.current().loaded_scripts[path] = module
     return module
+
+
+def load_script(path: str, folder: str) -> ModuleType:
+    """Run a script of the extension in `folder`, which is first on sys.path meanwhile, and only then."""
+    host, search_path = host_state.current(), sys.path
+    sys.path, host.script_basedir, outside = [folder, *search_path], folder, host.script_basedir
+    try:
+        return load_module(path)
+    finally:
+        sys.path, host.script_basedir = search_path, outside
 
 
 def preload_extensions(folders: Iterable[str], parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -73,8 +70,7 @@ def load_scripts() -> None:
     script_callbacks.clear_callbacks()
     for file in list_scripts("scripts", ".py"):
         try:
-            with _loading_from(file.basedir):
-                module = script_loading.load_module(file.path)
+            module = script_loading.load_script(file.path, file.basedir)
         except Exception:
             errors.report(f"Error loading script: {file.filename}", exc_info=True)
             continue
@@ -85,17 +81,6 @@ def load_scripts() -> None:
 
 
 reload_scripts = load_scripts
-
-
-@contextmanager
-def _loading_from(folder: str) -> Iterator[None]:
-    """The extension's folder is first on sys.path while its script loads, and only then."""
-    host, path = host_state.current(), sys.path
-    sys.path, host.script_basedir, outside = [folder, *path], folder, host.script_basedir
-    try:
-        yield
-    finally:
-        sys.path, host.script_basedir = path, outside
 
 
 def build_runners() -> tuple[ScriptRunner, ScriptRunner]:

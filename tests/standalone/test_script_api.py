@@ -126,20 +126,22 @@ PARAMETER_OBJECTS = {
 }
 JOB_FIELDS = (
     "sd_model outpath_samples outpath_grids prompt prompt_for_display negative_prompt styles seed subseed "
-    "subseed_strength seed_resize_from_h seed_resize_from_w seed_enable_extras sampler_name scheduler batch_size "
-    "n_iter steps cfg_scale width height restore_faces tiling do_not_save_samples do_not_save_grid "
-    "extra_generation_params overlay_images eta do_not_reload_embeddings denoising_strength ddim_discretize s_min_uncond s_churn s_tmax "
-    "s_tmin s_noise override_settings override_settings_restore_afterwards sampler_index refiner_checkpoint "
-    "refiner_switch_at disable_extra_networks firstpass_image"
+    "subseed_strength seed_resize_from_h seed_resize_from_w seed_enable_extras sampler_name scheduler "
+    "batch_size n_iter steps cfg_scale width height restore_faces tiling do_not_save_samples "
+    "do_not_save_grid extra_generation_params overlay_images eta do_not_reload_embeddings "
+    "denoising_strength ddim_discretize s_min_uncond s_churn s_tmax s_tmin s_noise override_settings "
+    "override_settings_restore_afterwards sampler_index refiner_checkpoint refiner_switch_at "
+    "disable_extra_networks firstpass_image"
 )
 TXT2IMG_FIELDS = (
-    "enable_hr firstphase_width firstphase_height hr_scale hr_upscaler hr_second_pass_steps hr_resize_x hr_resize_y "
-    "hr_checkpoint_name hr_sampler_name hr_scheduler hr_prompt hr_negative_prompt force_task_id"
+    "enable_hr firstphase_width firstphase_height hr_scale hr_upscaler hr_second_pass_steps hr_resize_x "
+    "hr_resize_y hr_checkpoint_name hr_sampler_name hr_scheduler hr_prompt hr_negative_prompt "
+    "force_task_id"
 )
 IMG2IMG_FIELDS = (
-    "init_images resize_mode image_cfg_scale mask mask_blur_x mask_blur_y mask_blur mask_round inpainting_fill "
-    "inpaint_full_res inpaint_full_res_padding inpainting_mask_invert initial_noise_multiplier "
-    "latent_mask force_task_id"
+    "init_images resize_mode image_cfg_scale mask mask_blur_x mask_blur_y mask_blur mask_round "
+    "inpainting_fill inpaint_full_res inpaint_full_res_padding inpainting_mask_invert "
+    "initial_noise_multiplier latent_mask force_task_id"
 )
 
 
