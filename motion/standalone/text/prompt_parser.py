@@ -30,6 +30,8 @@ __all__ = [
 
 Cond = Tensor | dict[str, Tensor]
 """What a model makes of one text: `n c` tokens, or for SDXL a dict with "crossattn" and "vector"."""
+CondBatch = Any
+"""A batch of them: a Tensor, or for SDXL a `DictWithShape`. The model's family, not the call, decides which."""
 
 _AND = re.compile(r"\bAND\b")
 _PART_WEIGHT = re.compile(r"(?:\s*:\s*(?P<weight>[-+]?(?:\d+\.?|\d*\.\d+)))?\s*$")
@@ -169,7 +171,7 @@ def get_multicond_learned_conditioning(
     return MulticondLearnedConditioning(shape=(len(prompts),), batch=batch)
 
 
-def reconstruct_cond_batch(c: Sequence[list[ScheduledPromptConditioning]], current_step: int) -> Tensor | DictWithShape:
+def reconstruct_cond_batch(c: Sequence[list[ScheduledPromptConditioning]], current_step: int) -> CondBatch:
     """The conditionings of a batch at a step: `b n c`, or a dict of such batches.
 
     Args:
@@ -184,7 +186,7 @@ def reconstruct_cond_batch(c: Sequence[list[ScheduledPromptConditioning]], curre
 
 def reconstruct_multicond_batch(
     c: MulticondLearnedConditioning, current_step: int
-) -> tuple[list[list[tuple[int, float]]], Tensor | DictWithShape]:
+) -> tuple[list[list[tuple[int, float]]], CondBatch]:
     """The conditionings of all parts of a batch at a step.
 
     Args:
