@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from motion.checkpoints.stable_diffusion import StableDiffusionFile
 from motion.injection.beta_schedule import alphas_cumprod, betas
 from motion.models.autoencoder import AutoencoderKL, DiagonalGaussian
+from motion.models.clip_tokenizer import ClipTokenizer
 from motion.models.unet import UNetModel
 from motion.protocols import BetaSchedule
 from motion.standalone import shared
+from motion.standalone.precision import Precision
 from motion.standalone.text.conditioner import TextConditioner
 
 if TYPE_CHECKING:
@@ -97,6 +100,19 @@ class SdModel(nn.Module):
         self.register_buffer("betas", betas(SD_BETA_SCHEDULE).float(), persistent=False)
         self.register_buffer("alphas_cumprod", cumulative, persistent=False)
         self.register_buffer("alphas_cumprod_original", cumulative, persistent=False)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: StableDiffusionFile, precision: Precision) -> SdModel:
+        """The networks of an open checkpoint, on the device and in the formats of `precision`.
+
+        Raises:
+            CheckpointError: a tensor is missing, left over or of another shape.
+        """
+        device, dtype = precision.device, precision.dtype
+        unet = checkpoint.load_unet(device=device, dtype=dtype)
+        autoencoder = checkpoint.load_autoencoder(device=device, dtype=precision.dtype_vae)
+        text_encoder = checkpoint.load_text_encoder(device=device, dtype=dtype)
+        return cls(unet, autoencoder, TextConditioner(text_encoder, ClipTokenizer())).to(device)
 
     @property
     def device(self) -> torch.device:

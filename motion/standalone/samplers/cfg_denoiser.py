@@ -134,6 +134,8 @@ class CFGDenoiser(nn.Module):
             raise InterruptedException
         conds_list, text_cond = reconstruct_multicond_batch(cond, self.step)
         text_uncond = reconstruct_cond_batch(uncond, self.step)
+        assert isinstance(text_cond, torch.Tensor), "only SDXL's texts are more than tokens"
+        assert isinstance(text_uncond, torch.Tensor), "only SDXL's texts are more than tokens"
         if self.mask_before_denoising:
             x = self._blend_original(x, sigma)
 
