@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
+from motion.checkpoints.format_types import FileFormat, MotionFormat, Shapes
+from motion.checkpoints.motion_formats import MOTION_FORMATS
 
-_MOTION_KEY = re.compile(r"(?:(?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\.temporal_transformer\.(.+)")
-_MOTION_PART = re.compile(r"(?:norm|proj_in|proj_out|transformer_blocks\.\d+\.(?:attention_blocks|norms|ff|ff_norm))\b")
+__all__ = ["FILE_FORMATS", "FileFormat", "MotionFormat", "Shapes", "recognise"]
+
 _UNET_INPUT = "model.diffusion_model.input_blocks.0.0.weight"
+_INTO_CHECKPOINTS = "Put it into the web UI's folder models/Stable-diffusion and choose it there as the checkpoint."
+_INTO_LORAS = "Put it into the web UI's folder models/Lora and name it in the prompt: <lora:name:1>."
+_INTO_CONTROLNETS = "Put it into the folder of the ControlNet extension and choose it there."
+_INTO_AUTOENCODERS = "Put it into the web UI's folder models/VAE and choose it there."
+_NOT_YET = "which is not yet supported"
 
 
-@dataclass(frozen=True)
-class FileFormat:
-    """A format of weight files.
+def recognise(
+    shapes: Shapes, formats: Sequence[FileFormat | MotionFormat] | None = None
+) -> FileFormat | MotionFormat | None:
+    """The format of a file with these keys and shapes, or None when it is of no known one.
 
-    Attributes:
-        id: short name.
-        title: what a message calls such a file, with its article.
-        matches: key -> shape of a file; true for files of this format only.
+    Args:
+        shapes: key -> shape of the file.
+        formats: formats to choose from, asked in turn; None means `FILE_FORMATS`.
     """
-
-    id: str
-    title: str
-    matches: Callable[[Shapes], bool]
-
-
-def recognise(shapes: Shapes) -> FileFormat | None:
-    """The format of a file with these keys and shapes, or None when it is of no known one."""
-    return next((file_format for file_format in FILE_FORMATS if file_format.matches(shapes)), None)
+    known = FILE_FORMATS if formats is None else formats
+    return next((file_format for file_format in known if file_format.matches(shapes)), None)
 
 
 def _some_key(shapes: Shapes, pattern: str) -> bool:
@@ -39,33 +36,9 @@ def _some_key(shapes: Shapes, pattern: str) -> bool:
     return any(search(key) for key in shapes)
 
 
-def _is_motion(shapes: Shapes) -> bool:
-    """Motion modules and nothing else, in AnimateDiff's spelling."""
-    found = (_MOTION_KEY.fullmatch(key) for key in shapes)
-    return all(match is not None and "_lora." not in match[1] and _MOTION_PART.match(match[1]) for match in found)
-
-
-def position_table_length(shapes: Shapes) -> int | None:
-    """Rows of the position tables of a motion module file, or None where it has no table."""
-    return next((shape[1] for key, shape in shapes.items() if key.endswith(".pe") and len(shape) == 3), None)
-
-
-def _is_animatediff(shapes: Shapes, *, sdxl: bool, mid: bool, length: Callable[[int], bool]) -> bool:
-    """A motion module file with a position table; SDXL's UNet has three levels, SD1.5's four."""
-    rows = position_table_length(shapes)
-    has_mid = any(key.startswith("mid_block.") for key in shapes)
-    three_levels = _some_key(shapes, r"^down_blocks\.2\.") and not _some_key(shapes, r"^down_blocks\.3\.")
-    return (rows is not None and length(rows) and has_mid == mid and (three_levels and not mid) == sdxl) and _is_motion(
-        shapes
-    )
-
-
-def _is_motion_beside_unet(shapes: Shapes) -> bool:
-    return _some_key(shapes, r"\.motion_modules\.") and "conv_in.weight" in shapes and not _is_control(shapes)
-
-
 def _is_control(shapes: Shapes) -> bool:
-    return _some_key(shapes, r"controlnet_cond_embedding\.|^control_model\.|^zero_convs\.|^controlnet_down_blocks\.")
+    parts = ("controlnet_cond_embedding", "controlnet_down_blocks", "control_model", "input_hint_block", "zero_convs")
+    return any(key.startswith(parts) for key in shapes)
 
 
 def _is_lora(shapes: Shapes) -> bool:
@@ -111,80 +84,128 @@ def _is_autoencoder(shapes: Shapes) -> bool:
     return alone and _UNET_INPUT not in shapes
 
 
-FILE_FORMATS: tuple[FileFormat, ...] = (
+def _is_camera_control(shapes: Shapes) -> bool:
+    return _some_key(shapes, r"\.processor\.qkv_merge\.|(?:pose|camera)_encoder|\.cc_projection\.")
+
+
+def _is_image_motion(shapes: Shapes) -> bool:
+    return _some_key(shapes, r"^img_encoder\.") and _names_motion(shapes)
+
+
+def _is_pia(shapes: Shapes) -> bool:
+    return shapes.get("conv_in.weight", ())[1:2] == (9,) and _names_motion(shapes) and not _is_control(shapes)
+
+
+def _is_unknown_motion(shapes: Shapes) -> bool:
+    """Motion modules with parts that no format has, from one of the many models built on AnimateDiff."""
+    others = (_is_camera_control, _is_image_motion, _is_pia, _is_control, _is_lora)
+    known = any(file_format.matches(shapes) for file_format in MOTION_FORMATS)
+    return _names_motion(shapes) and not known and not any(matches(shapes) for matches in others)
+
+
+MOTION_VARIANTS: tuple[FileFormat, ...] = (
     FileFormat(
-        "sd15_v1",
-        "an AnimateDiff v1 motion module for SD1.5",
-        lambda shapes: _is_animatediff(shapes, sdxl=False, mid=False, length=lambda rows: rows == 24),
+        "sparsectrl",
+        "a SparseCtrl encoder",
+        "sparse_control",
+        lambda shapes: _is_control(shapes) and _names_motion(shapes),
+        "sd15",
+        _NOT_YET,
+    ),
+    FileFormat("pia", "a PIA model", "motion_module", _is_pia, "sd15", _NOT_YET),
+    FileFormat(
+        "camera_control",
+        "a CameraCtrl or MotionCtrl model",
+        "motion_module",
+        lambda shapes: _is_camera_control(shapes) and not _is_control(shapes),
+        "sd15",
+        _NOT_YET,
     ),
     FileFormat(
-        "sd15_v2",
-        "an AnimateDiff v2 motion module for SD1.5",
-        lambda shapes: _is_animatediff(shapes, sdxl=False, mid=True, length=lambda rows: True),
+        "animate_lcm_i2v",
+        "an AnimateLCM-I2V model",
+        "motion_module",
+        lambda shapes: _is_image_motion(shapes) and not _is_control(shapes),
+        "sd15",
+        _NOT_YET,
     ),
     FileFormat(
-        "sd15_v3",
-        "an AnimateDiff v3 motion module for SD1.5",
-        lambda shapes: _is_animatediff(shapes, sdxl=False, mid=False, length=lambda rows: rows != 24),
+        "motion_variant",
+        "a motion module with parts of an unknown kind",
+        "motion_module",
+        _is_unknown_motion,
+        refusal=_NOT_YET,
     ),
     FileFormat(
-        "sdxl_beta",
-        "an AnimateDiff motion module for SDXL",
-        lambda shapes: _is_animatediff(shapes, sdxl=True, mid=False, length=lambda rows: rows != 24),
+        "motion_lora",
+        "a motion LoRA",
+        "motion_lora",
+        lambda shapes: _is_lora(shapes) and _names_motion(shapes),
+        remedy="It adds to a motion module; it does not replace one.",
     ),
     FileFormat(
-        "hotshot_converted",
-        "a HotShot-XL motion module in AnimateDiff's spelling",
-        lambda shapes: _is_animatediff(shapes, sdxl=True, mid=False, length=lambda rows: rows == 24),
+        "domain_adapter",
+        "a domain adapter",
+        "domain_adapter",
+        _is_domain_adapter,
+        "sd15",
+        remedy="It adds to a motion module; it does not replace one.",
     ),
-    FileFormat(
-        "hotshot",
-        "a HotShot-XL motion module",
-        lambda shapes: _some_key(shapes, r"\.temporal_attentions\.") and not _is_lora(shapes),
-    ),
-    FileFormat(
-        "animatelcm",
-        "an AnimateLCM motion module",
-        lambda shapes: position_table_length(shapes) is None and _is_motion(shapes),
-    ),
-    FileFormat(
-        "diffusers_adapter",
-        "a motion adapter in diffusers' spelling",
-        lambda shapes: (
-            _some_key(shapes, r"\.motion_modules\.\d+\.(?:norm|proj_in|transformer_blocks)\b")
-            and not _is_lora(shapes)
-            and not _is_control(shapes)
-            and "conv_in.weight" not in shapes
-        ),
-    ),
-    FileFormat(
-        "pia",
-        "a PIA model",
-        lambda shapes: _is_motion_beside_unet(shapes) and shapes["conv_in.weight"][1:2] == (9,),
-    ),
-    FileFormat(
-        "motion_training",
-        "a training checkpoint with motion modules and a UNet",
-        lambda shapes: _is_motion_beside_unet(shapes) and shapes["conv_in.weight"][1:2] != (9,),
-    ),
-    FileFormat("motion_lora", "a motion LoRA", lambda shapes: _is_lora(shapes) and _names_motion(shapes)),
-    FileFormat("domain_adapter", "a domain adapter", _is_domain_adapter),
+)
+
+OTHER_FORMATS: tuple[FileFormat, ...] = (
     FileFormat(
         "lora",
-        "a LoRA",
+        "an ordinary LoRA",
+        "lora",
         lambda shapes: _is_lora(shapes) and not _names_motion(shapes) and not _is_domain_adapter(shapes),
+        remedy=_INTO_LORAS,
     ),
-    FileFormat("sparsectrl", "a SparseCtrl encoder", lambda shapes: _is_control(shapes) and _names_motion(shapes)),
-    FileFormat("controlnet", "a ControlNet", lambda shapes: _is_control(shapes) and not _names_motion(shapes)),
+    FileFormat(
+        "controlnet",
+        "a ControlNet",
+        "unknown",
+        lambda shapes: _is_control(shapes) and not _names_motion(shapes),
+        remedy=_INTO_CONTROLNETS,
+    ),
     FileFormat(
         "svd",
         "a Stable Video Diffusion checkpoint",
+        "svd",
         lambda shapes: _some_key(shapes, r"^model\.diffusion_model\..*\.time_stack\."),
     ),
-    FileFormat("sd1", "a Stable Diffusion 1 checkpoint", lambda shapes: _is_checkpoint(shapes, _SD1_TEXT)),
-    FileFormat("sd2", "a Stable Diffusion 2 checkpoint", lambda shapes: _is_checkpoint(shapes, _SD2_TEXT)),
-    FileFormat("sdxl", "a Stable Diffusion XL checkpoint", lambda shapes: _is_checkpoint(shapes, _SDXL_TEXT)),
-    FileFormat("special_checkpoint", "an inpainting, depth or instruct-pix2pix checkpoint", _is_special_checkpoint),
-    FileFormat("unet", "a UNet without text encoder and autoencoder", _is_unet_alone),
-    FileFormat("autoencoder", "an autoencoder (VAE)", _is_autoencoder),
+    FileFormat(
+        "sd1",
+        "a Stable Diffusion 1 checkpoint",
+        "checkpoint",
+        lambda shapes: _is_checkpoint(shapes, _SD1_TEXT),
+        "sd15",
+        remedy=_INTO_CHECKPOINTS,
+    ),
+    FileFormat(
+        "sd2",
+        "a Stable Diffusion 2 checkpoint",
+        "checkpoint",
+        lambda shapes: _is_checkpoint(shapes, _SD2_TEXT),
+        remedy=_INTO_CHECKPOINTS,
+    ),
+    FileFormat(
+        "sdxl",
+        "an SDXL checkpoint",
+        "checkpoint",
+        lambda shapes: _is_checkpoint(shapes, _SDXL_TEXT),
+        "sdxl",
+        remedy=_INTO_CHECKPOINTS,
+    ),
+    FileFormat(
+        "special_checkpoint",
+        "an inpainting, depth or instruct-pix2pix checkpoint",
+        "checkpoint",
+        _is_special_checkpoint,
+        remedy=_INTO_CHECKPOINTS,
+    ),
+    FileFormat("unet", "a UNet without text encoder and autoencoder", "unknown", _is_unet_alone),
+    FileFormat("autoencoder", "an autoencoder (VAE)", "unknown", _is_autoencoder, remedy=_INTO_AUTOENCODERS),
 )
+
+FILE_FORMATS: tuple[FileFormat | MotionFormat, ...] = (*MOTION_FORMATS, *MOTION_VARIANTS, *OTHER_FORMATS)

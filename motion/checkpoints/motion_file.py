@@ -3,70 +3,75 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from motion.checkpoints.file_formats import Shapes, position_table_length, recognise
+from motion.checkpoints.file_formats import FILE_FORMATS, recognise
+from motion.checkpoints.format_types import FileFormat, MotionFormat, MotionLayout, Shapes
 from motion.checkpoints.loading import load_into
+from motion.checkpoints.motion_families import MOTION_FAMILIES, MotionFamily, guess_family
 from motion.checkpoints.weight_file import open_weights, read_shapes
 from motion.errors import CheckpointError
 from motion.models.motion_module import MotionModel, MotionModuleConfig
-from motion.protocols import BetaSchedule
+from motion.models.temporal_transformer import TemporalTransformer, sinusoidal_table
 
-_SITE_WIDTH = re.compile(
-    r"(down_blocks|mid_block|up_blocks)\.?(\d*)\.motion_modules\.0\.temporal_transformer\.norm\.weight"
+__all__ = ["MOTION_FAMILIES", "MotionFamily", "MotionHeader", "inspect_motion_file", "load_motion_model", "read_motion"]
+
+_GET_ANOTHER = "The file is damaged or incomplete; get it from where it was published."
+_SITE = re.compile(
+    r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?\.motion_modules\.(\d+)\.temporal_transformer\."
+    r"(?:(norm|proj_in|proj_out)\.(?:weight|bias)|.*attention_blocks\.(\d+)\..*|.*)"
 )
+_TABLE = ".pos_encoder.pe"
 
 
 @dataclass(frozen=True)
-class MotionFamily:
-    """What all motion modules of one kind have in common and their shapes don't tell.
+class MotionHeader:
+    """What the keys and shapes of a motion module file say.
 
     Attributes:
-        id: name of the file format.
-        title: name for people.
-        base: the Stable Diffusion family whose UNet it fits, "sd15".
-        unet_norm_over_frames: the UNet's ResBlocks and its final norm take their statistics over all frames.
-        motion_norm_over_frames: the modules' own norm does so.
-        beta_schedule: noise schedule of the training.
-        trained_frames: frames of a clip in training.
+        format: how its keys are spelled.
+        family: the family it belongs to.
+        family_is_a_guess: its content leaves other families possible; the file's name was asked.
+        config: shape of its network.
+        keys: keys of our network.
+        file_keys: key of our network -> key of the file; lacks the position tables where the file does.
     """
 
-    id: str
-    title: str
-    base: str
-    unet_norm_over_frames: bool
-    motion_norm_over_frames: bool
-    beta_schedule: BetaSchedule
-    trained_frames: int
+    format: MotionFormat
+    family: MotionFamily
+    family_is_a_guess: bool
+    config: MotionModuleConfig
+    keys: tuple[str, ...]
+    file_keys: Mapping[str, str]
 
 
-_SD15_BETAS = BetaSchedule("linear", start=0.00085, end=0.012)
-MOTION_FAMILIES: dict[str, MotionFamily] = {
-    family.id: family
-    for family in (
-        MotionFamily("sd15_v1", "AnimateDiff v1 (SD1.5)", "sd15", True, False, _SD15_BETAS, 16),
-        MotionFamily("sd15_v2", "AnimateDiff v2 (SD1.5)", "sd15", False, False, _SD15_BETAS, 16),
-        MotionFamily("sd15_v3", "AnimateDiff v3 (SD1.5)", "sd15", False, False, _SD15_BETAS, 16),
-    )
-}
-
-
-def inspect_motion_file(path: str | Path) -> tuple[MotionFamily, MotionModuleConfig]:
+def inspect_motion_file(path: str | Path, *, family: str | None = None) -> tuple[MotionFamily, MotionModuleConfig]:
     """Family and shape of a motion module file, from its keys and shapes; no tensor data is read.
 
+    Args:
+        path: the file.
+        family: id of the family to take it for; None lets its content decide, and its name where content can't.
+
     Raises:
-        CheckpointError: the file can't be read, is something else, or lacks parts.
+        CheckpointError: the file can't be read, is something else, lacks parts, or can't be of this family.
     """
-    shapes = read_shapes(path)
-    family = _find_family(shapes, path)
-    return family, _derive_config(shapes, family, path)
+    header = read_motion(read_shapes(path), path, family=family)
+    return header.family, header.config
 
 
 def load_motion_model(
-    path: str | Path, *, device: torch.device, dtype: torch.dtype | None
+    path: str | Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    family: str | None = None,
+    formats: Sequence[FileFormat | MotionFormat] = FILE_FORMATS,
 ) -> tuple[MotionModel, MotionFamily]:
     """The network of a motion module file, frozen, and its family.
 
@@ -74,53 +79,210 @@ def load_motion_model(
         path: the file.
         device: where the network goes.
         dtype: type of its weights; None keeps the file's.
+        family: as in `inspect_motion_file`.
+        formats: the formats to choose from.
 
     Raises:
-        CheckpointError: the file can't be read, is something else, or its tensors don't make up a motion module.
+        CheckpointError: the file can't be read, is something else, its tensors don't make up a motion module, or one
+            of them holds a NaN or an infinity.
     """
-    family, config = inspect_motion_file(path)
-    with torch.device("meta"):
-        model = MotionModel(config)
     with open_weights(path) as file:
-        load_into(model, file, device=device, dtype=dtype, path=path)
-    return model, family
+        header = read_motion(file.shapes, path, family=family, formats=formats)
+        with torch.device("meta"):
+            model = MotionModel(header.config)
+        load_into(model, _MotionTensors(file, header, path), device=device, dtype=dtype, path=path)
+    return model, header.family
 
 
-def _find_family(shapes: Shapes, path: str | Path) -> MotionFamily:
-    found = recognise(shapes)
-    if found is not None and found.id in MOTION_FAMILIES:
-        return MOTION_FAMILIES[found.id]
+def read_motion(
+    shapes: Shapes,
+    path: str | Path,
+    *,
+    family: str | None = None,
+    formats: Sequence[FileFormat | MotionFormat] = FILE_FORMATS,
+) -> MotionHeader:
+    """What the keys and shapes of a motion module file say.
+
+    Args:
+        shapes: key -> shape of the file.
+        path: the file, for its name.
+        family: as in `inspect_motion_file`.
+        formats: the formats to choose from.
+
+    Raises:
+        CheckpointError: the file is something else, lacks parts, or can't be of this family.
+    """
+    found = recognise(shapes, formats)
+    if not isinstance(found, MotionFormat):
+        raise _refuse(found, shapes, path)
+    file_keys = found.rename(shapes)
+    own_shapes = {key: shapes[name] for key, name in file_keys.items()}
+    plan = _Plan.of(own_shapes)
+    candidates = found.families(MotionLayout(len(plan.down), plan.mid is not None, plan.table_rows))
+    if not candidates or not plan.is_whole():
+        reason = f"Down levels {sorted(plan.down)} and up levels {sorted(plan.up)} of its motion modules" + (
+            "" if plan.mid is None else " with a middle block"
+        )
+        raise CheckpointError(path, f"{reason} don't make the UNet of SD1.5 or SDXL.", _GET_ANOTHER)
+    chosen = guess_family(candidates, Path(path)) if family is None else _overriding(family, candidates, path)
+    config = _configure(plan, chosen, path)
+    expected = _expected_shapes(config)
+    needed = [key for key in expected if plan.table_rows is not None or not key.endswith(_TABLE)]
+    _check_shapes(needed, expected, own_shapes, file_keys, path)
+    return MotionHeader(found, chosen, family is None and len(candidates) > 1, config, tuple(expected), file_keys)
+
+
+def _refuse(found: FileFormat | None, shapes: Shapes, path: str | Path) -> CheckpointError:
     supported = ", ".join(family.title for family in MOTION_FAMILIES.values())
-    remedy = f"Choose a motion module of one of these families: {supported}."
+    choose = f"Choose a motion module of one of these families: {supported}."
     if found is None:
-        keys = ", ".join(f"`{key}`" for key in list(shapes)[:3])
-        raise CheckpointError(path, f"This is no motion module; its tensors have names such as {keys}.", remedy)
-    raise CheckpointError(path, f"This is {found.title}, which can't be used as a motion module here.", remedy)
+        keys = ", ".join(f"`{key[:80]}`" for key in list(shapes)[:3])
+        return CheckpointError(path, f"This is no motion module; its tensors have names such as {keys}.", choose)
+    return CheckpointError(path, f"This is {found.title}, {found.refusal}.", f"{found.remedy} {choose}".strip())
 
 
-def _derive_config(shapes: Shapes, family: MotionFamily, path: str | Path) -> MotionModuleConfig:
-    """Widths of all levels, length of the position table and number of attentions, as the shapes have them."""
-    widths: dict[str, dict[int, int]] = {"down_blocks": {}, "mid_block": {}, "up_blocks": {}}
-    attentions = set()
-    for key, shape in shapes.items():
-        if site := _SITE_WIDTH.fullmatch(key):
-            widths[site[1]][int(site[2] or 0)] = shape[0]
-        if attention := re.search(r"\.attention_blocks\.(\d+)\.", key):
-            attentions.add(int(attention[1]))
-    length = position_table_length(shapes)
-    down, up = widths["down_blocks"], widths["up_blocks"]
-    if length is None or sorted(down) != list(range(len(down))) or sorted(up) != list(range(len(down))) or not down:
-        reason = f"Down levels {sorted(down)} and up levels {sorted(up)} of its motion modules don't make a UNet."
-        raise CheckpointError(path, reason, "The file is incomplete; get it from where it was published.")
+def _overriding(family: str, candidates: Sequence[str], path: str | Path) -> MotionFamily:
+    base = MOTION_FAMILIES[candidates[0]].base
+    fitting = [each.id for each in MOTION_FAMILIES.values() if each.base == base]
+    if family not in fitting:
+        reason = f"The family of this motion module must be one of {', '.join(fitting)}, got `{family}`."
+        raise CheckpointError(path, reason, "Choose one of them, or leave the choice to the file's content.")
+    return MOTION_FAMILIES[family]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Sizes of the network by what most tensors of a file say, so that a wrong one stands out and can be named."""
+
+    down: Mapping[int, int]
+    mid: int | None
+    up: Mapping[int, int]
+    num_attentions: int
+    down_modules: int
+    up_modules: int
+    table_rows: int | None
+
+    @classmethod
+    def of(cls, shapes: Shapes) -> _Plan:
+        widths: dict[tuple[str, int], Counter[int]] = {}
+        modules: dict[str, set[str]] = {"down_blocks": set(), "up_blocks": set(), "mid_block": set()}
+        attentions = set()
+        for key, shape in shapes.items():
+            if (match := _SITE.fullmatch(key)) is None:
+                continue
+            modules[match[1]].add(match[3])
+            counts = widths.setdefault((match[1], int(match[2] or 0)), Counter())
+            if match[4] and shape:
+                counts[shape[0]] += 1
+            if match[5]:
+                attentions.add(match[5])
+        width = {site: counts.most_common(1)[0][0] if counts else 0 for site, counts in widths.items()}
+        rows = Counter(shape[1] for key, shape in shapes.items() if key.endswith(_TABLE) and len(shape) == 3)
+        return cls(
+            down={level: value for (part, level), value in width.items() if part == "down_blocks"},
+            mid=width.get(("mid_block", 0)),
+            up={level: value for (part, level), value in width.items() if part == "up_blocks"},
+            num_attentions=len(attentions),
+            down_modules=len(modules["down_blocks"]),
+            up_modules=len(modules["up_blocks"]),
+            table_rows=rows.most_common(1)[0][0] if rows else None,
+        )
+
+    def is_whole(self) -> bool:
+        """True when down and up levels are numbered alike and without gaps."""
+        return sorted(self.down) == sorted(self.up) == list(range(len(self.down)))
+
+
+def _configure(plan: _Plan, family: MotionFamily, path: str | Path) -> MotionModuleConfig:
     try:
         return MotionModuleConfig(
-            down_channels=tuple(down[level] for level in sorted(down)),
-            up_channels=tuple(up[level] for level in sorted(up)),
-            mid_channels=widths["mid_block"].get(0),
-            max_length=length,
-            num_attention_blocks=len(attentions),
+            down_channels=tuple(plan.down[level] for level in sorted(plan.down)),
+            up_channels=tuple(plan.up[level] for level in sorted(plan.up)),
+            mid_channels=plan.mid,
+            max_length=family.table_rows if plan.table_rows is None else plan.table_rows,
+            num_attention_blocks=plan.num_attentions,
+            down_modules=plan.down_modules,
+            up_modules=plan.up_modules,
             motion_norm_over_frames=family.motion_norm_over_frames,
             unet_norm_over_frames=family.unet_norm_over_frames,
         )
     except ValueError as error:
         raise CheckpointError(path, str(error), "Choose another motion module.") from error
+
+
+def _expected_shapes(config: MotionModuleConfig) -> Shapes:
+    """Key -> shape of the network; quick enough for a folder of files, since each width is built only once."""
+    middle = () if config.mid_channels is None else (config.mid_channels,)
+    levels = [
+        *((f"down_blocks.{level}", width, config.down_modules) for level, width in enumerate(config.down_channels)),
+        *(("mid_block", width, 1) for width in middle),
+        *((f"up_blocks.{level}", width, config.up_modules) for level, width in enumerate(config.up_channels)),
+    ]
+    with torch.device("meta"):
+        modules = {
+            width: TemporalTransformer(width, config.num_heads, config.max_length, config.num_attention_blocks)
+            for width in {width for _, width, _ in levels}
+        }
+    states = {width: module.state_dict() for width, module in modules.items()}
+    return {
+        f"{level}.motion_modules.{index}.temporal_transformer.{name}": tuple(value.shape)
+        for level, width, count in levels
+        for index in range(count)
+        for name, value in states[width].items()
+    }
+
+
+def _check_shapes(
+    needed: Iterable[str], expected: Shapes, shapes: Shapes, file_keys: Mapping[str, str], path: str | Path
+) -> None:
+    """Refuse missing and unexpected tensors and those of a wrong shape, under the names that the file gives them."""
+    if missing := [key for key in needed if key not in shapes]:
+        raise CheckpointError(path, f"The file lacks {_name_some(missing)}.", _GET_ANOTHER)
+    if unexpected := [file_keys[key] for key in shapes if key not in expected]:
+        raise CheckpointError(path, f"The file has unexpected {_name_some(unexpected)}.", _GET_ANOTHER)
+    for key, shape in shapes.items():
+        if shape != expected[key]:
+            reason = f"`{file_keys[key]}` must have shape {list(expected[key])}, got {list(shape)}."
+            raise CheckpointError(path, reason, _GET_ANOTHER)
+
+
+def _name_some(keys: Iterable[str]) -> str:
+    names = list(keys)
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} tensors: {', '.join(f'`{name}`' for name in names[:3])}{rest}"
+
+
+class _MotionTensors(Mapping[str, Tensor]):
+    """A file's tensors under our keys, each read and checked when it is asked for; absent position tables are made."""
+
+    def __init__(self, file: Mapping[str, Tensor], header: MotionHeader, path: str | Path) -> None:
+        self._file = file
+        self._file_keys = header.file_keys
+        self._rows = header.config.max_length
+        self._keys = header.keys
+        self._path = path
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key in self._file_keys:
+            return _checked(self._file[self._file_keys[key]], self._file_keys[key], self._path)
+        to_q = self[key.removesuffix(_TABLE) + ".to_q.weight"]
+        return sinusoidal_table(self._rows, to_q.shape[1]).to(to_q.dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _checked(tensor: Tensor, name: str, path: str | Path) -> Tensor:
+    if not tensor.is_floating_point():
+        raise CheckpointError(path, f"`{name}` must hold floating-point numbers, got {tensor.dtype}.", _GET_ANOTHER)
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        reason = f"`{name}` claims more numbers than the file holds."
+        raise CheckpointError(path, reason, _GET_ANOTHER)
+    # One pass without a temporary the size of the tensor; a NaN anywhere becomes both minimum and maximum.
+    wide = tensor.half() if tensor.element_size() == 1 else tensor
+    if not all(bool(torch.isfinite(bound)) for bound in torch.aminmax(wide)):
+        raise CheckpointError(path, f"`{name}` holds a NaN or an infinity.", _GET_ANOTHER)
+    return tensor

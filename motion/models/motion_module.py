@@ -8,9 +8,6 @@ from torch import nn
 
 from motion.models.temporal_transformer import TemporalTransformer
 
-DOWN_MODULES_PER_LEVEL = 2
-UP_MODULES_PER_LEVEL = 3
-
 
 @dataclass(frozen=True)
 class MotionModuleConfig:
@@ -23,6 +20,8 @@ class MotionModuleConfig:
         max_length: rows of the position table.
         num_attention_blocks: attentions before each feed-forward.
         num_heads: attention heads.
+        down_modules: modules per down level, as many as the UNet has ResBlocks there.
+        up_modules: modules per up level.
         motion_norm_over_frames: the modules' own GroupNorm takes its statistics over all frames (SDXL beta only).
         unet_norm_over_frames: the UNet's ResBlocks and its final norm do so too (v1, HotShot-XL).
 
@@ -36,6 +35,8 @@ class MotionModuleConfig:
     max_length: int
     num_attention_blocks: int = 2
     num_heads: int = 8
+    down_modules: int = 2
+    up_modules: int = 3
     motion_norm_over_frames: bool = False
     unet_norm_over_frames: bool = False
 
@@ -81,11 +82,11 @@ class MotionModel(nn.Module):
         super().__init__()
         self.config = config
         self.down_blocks = nn.ModuleList(
-            MotionLevel(channels, DOWN_MODULES_PER_LEVEL, config) for channels in config.down_channels
+            MotionLevel(channels, config.down_modules, config) for channels in config.down_channels
         )
         self.mid_block = None if config.mid_channels is None else MotionLevel(config.mid_channels, 1, config)
         self.up_blocks = nn.ModuleList(
-            MotionLevel(channels, UP_MODULES_PER_LEVEL, config) for channels in config.up_channels
+            MotionLevel(channels, config.up_modules, config) for channels in config.up_channels
         )
 
     def site_modules(self) -> dict[str, TemporalTransformer]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -39,3 +41,20 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
     else:
         torch.save({"state_dict": tensors}, path)
     return path
+
+
+def diffusers_names(names: Mapping[str, object] | list[str]) -> dict[str, str]:
+    """Key in AnimateDiff's spelling -> key in diffusers' one, which has one position table for both attentions."""
+    found = {}
+    for name in names:
+        other = name.replace("temporal_transformer.", "").replace(".ff_norm.", ".norm3.")
+        other = re.sub(r"\.norms\.(\d)\.", lambda match: f".norm{int(match[1]) + 1}.", other)
+        other = re.sub(r"\.attention_blocks\.\d\.pos_encoder\.pe", ".pos_embed.pe", other)
+        found[name] = re.sub(r"\.attention_blocks\.(\d)\.", lambda match: f".attn{int(match[1]) + 1}.", other)
+    return found
+
+
+def diffusers_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of manifest `name` in diffusers' spelling, at full width."""
+    shapes = manifest_shapes(name)
+    return {other: shapes[key] for key, other in diffusers_names(shapes).items()}

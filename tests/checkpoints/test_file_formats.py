@@ -5,48 +5,78 @@ from __future__ import annotations
 import pytest
 
 from motion.checkpoints.file_formats import FILE_FORMATS, recognise
+from tests.checkpoints.files import diffusers_shapes
 from tests.manifests import manifest_names, manifest_shapes
 
 EXPECTED = {
-    "AnimateLCM_sd15_t2v": "animatelcm",
+    "AnimateLCM_sd15_t2v": "animatediff",
     "hsxl_temporal_layers": "hotshot",
     "mm_sd15_v2_lora_ZoomIn": "motion_lora",
-    "mm_sd_v14": "sd15_v1",
-    "mm_sd_v15": "sd15_v1",
-    "mm_sd_v15_v2": "sd15_v2",
-    "mm_sdxl_hs": "hotshot_converted",
-    "mm_sdxl_v10_beta": "sdxl_beta",
+    "mm_sd_v14": "animatediff",
+    "mm_sd_v15": "animatediff",
+    "mm_sd_v15_v2": "animatediff",
+    "mm_sdxl_hs": "animatediff",
+    "mm_sdxl_v10_beta": "animatediff",
     "sd15-pruned-core": "sd1",
     "sd_xl_base_1.0": "sdxl",
     "svd": "svd",
     "v1-5-pruned-emaonly": "sd1",
     "v2_lora_ZoomIn": "motion_lora",
     "v3_sd15_adapter": "domain_adapter",
-    "v3_sd15_mm": "sd15_v3",
+    "v3_sd15_mm": "animatediff",
 }
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
 TEXT1 = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
 TEXT2 = "cond_stage_model.model.ln_final.weight"
-MOTION = "down_blocks.0.motion_modules.0."
+SITE = "down_blocks.0.motion_modules.0."
+MOTION = {SITE + "temporal_transformer.norm.weight": (320,)}
+SPATIAL = {"conv_in.weight": (320, 4, 3, 3), "down_blocks.0.resnets.0.norm1.weight": (320,)}
+ATTENTION = SITE + "temporal_transformer.transformer_blocks.0.attention_blocks.0."
+SPARSE = "controlnet_cond_embedding."
 HAND_MADE = {
     "sd2": {UNET: (320, 4, 3, 3), TEXT2: (1024,)},
-    "special_checkpoint": {UNET: (320, 9, 3, 3), TEXT1: (768,)},
+    "inpainting": {UNET: (320, 9, 3, 3), TEXT1: (768,)},
     "unet": {UNET: (320, 4, 3, 3)},
-    "autoencoder": {"decoder.conv_in.weight": (512, 4, 3, 3)},
+    "vae": {"decoder.conv_in.weight": (512, 4, 3, 3)},
     "lora": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 320)},
     "controlnet": {"control_model.input_blocks.0.0.weight": (320, 4, 3, 3)},
-    "sparsectrl": {
-        "controlnet_cond_embedding.weight": (320, 5, 3, 3),
-        MOTION + "temporal_transformer.norm.weight": (320,),
-        "conv_in.weight": (320, 4, 3, 3),
+    "sparsectrl_rgb": {SPARSE + "weight": (320, 5, 3, 3), **MOTION, **SPATIAL},
+    "sparsectrl_scribble": {SPARSE + "conv_in.weight": (16, 4, 3, 3), **MOTION, **SPATIAL},
+    "sparsectrl_converted": {"input_hint_block.0.weight": (320, 5, 3, 3), **MOTION},
+    "sparsectrl_diffusers": {SPARSE + "conv_in.weight": (16, 4, 3, 3), SITE + "norm.weight": (320,), **SPATIAL},
+    "pia": {**MOTION, "conv_in.weight": (320, 9, 3, 3)},
+    "pia_diffusers": {SITE + "norm.weight": (320,), "conv_in.weight": (320, 9, 3, 3)},
+    "cameractrl": {
+        "pose_encoder_state_dict.encoder_conv_in.weight": (320, 384, 3, 3),
+        "attention_processor_state_dict." + ATTENTION + "processor.qkv_merge.weight": (320, 320),
     },
-    "pia": {"conv_in.weight": (320, 9, 3, 3), MOTION + "temporal_transformer.norm.weight": (320,)},
-    "motion_training": {"conv_in.weight": (320, 4, 3, 3), MOTION + "temporal_transformer.norm.weight": (320,)},
-    "diffusers_adapter": {
-        MOTION + "norm.weight": (320,),
-        MOTION + "transformer_blocks.0.pos_embed.pe": (1, 32, 320),
-        MOTION + "transformer_blocks.0.attn1.to_q.weight": (320, 320),
-    },
+    "cameractrl_pruned": {ATTENTION + "processor.qkv_merge.weight": (320, 320)},
+    "motionctrl": {**MOTION, SITE + "temporal_transformer.transformer_blocks.0.cc_projection.weight": (320, 332)},
+    "animatelcm_i2v": {**MOTION, "img_encoder.conv_in.weight": (320, 4, 3, 3)},
+    "fancy_video": {**MOTION, "FancyVideo": (1,)},
+    "training": {**MOTION, **SPATIAL},
+    "hotshot_unet": {"down_blocks.0.temporal_attentions.0.norm.weight": (320,), **SPATIAL},
+    "diffusers": {SITE + "norm.weight": (320,), SITE + "transformer_blocks.0.attn1.to_q.weight": (320, 320)},
+    "diffusers_v2": diffusers_shapes("mm_sd_v15_v2"),
+    "diffusers_unet": {SITE + "norm.weight": (320,), **SPATIAL},
+}
+HAND_MADE_FORMATS = {
+    "inpainting": "special_checkpoint",
+    "vae": "autoencoder",
+    "sparsectrl_rgb": "sparsectrl",
+    "sparsectrl_scribble": "sparsectrl",
+    "sparsectrl_converted": "sparsectrl",
+    "sparsectrl_diffusers": "sparsectrl",
+    "pia_diffusers": "pia",
+    "cameractrl": "camera_control",
+    "cameractrl_pruned": "camera_control",
+    "motionctrl": "camera_control",
+    "animatelcm_i2v": "animate_lcm_i2v",
+    "fancy_video": "motion_variant",
+    "training": "animatediff_training",
+    "hotshot_unet": "hotshot",
+    "diffusers_v2": "diffusers",
+    "diffusers_unet": "diffusers",
 }
 
 
@@ -62,7 +92,8 @@ def test_public_file_is_one_format(name):
 
 @pytest.mark.parametrize("name", HAND_MADE)
 def test_hand_made_file_is_one_format(name):
-    assert [each.id for each in FILE_FORMATS if each.matches(HAND_MADE[name])] == [name]
+    shapes = HAND_MADE[name]
+    assert [each.id for each in FILE_FORMATS if each.matches(shapes)] == [HAND_MADE_FORMATS.get(name, name)]
 
 
 @pytest.mark.parametrize("shapes", [{"weight": (3,)}, {"encoder.layers.0.bias": (3,), "conv": (1, 2)}])
@@ -71,4 +102,5 @@ def test_unknown_file(shapes):
 
 
 def test_every_format_is_tested():
-    assert {each.id for each in FILE_FORMATS} == {*EXPECTED.values(), *HAND_MADE}
+    tested = {*EXPECTED.values(), *(HAND_MADE_FORMATS.get(name, name) for name in HAND_MADE)}
+    assert {each.id for each in FILE_FORMATS} == tested

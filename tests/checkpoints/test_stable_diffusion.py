@@ -161,9 +161,9 @@ def test_incomplete_checkpoint(tmp_path, drop, message):
 @pytest.mark.parametrize(
     ("name", "title"),
     [
-        ("sd_xl_base_1.0", "a Stable Diffusion XL checkpoint"),
+        ("sd_xl_base_1.0", "an SDXL checkpoint"),
         ("svd", "a Stable Video Diffusion checkpoint"),
-        ("mm_sd_v15_v2", "an AnimateDiff v2 motion module"),
+        ("mm_sd_v15_v2", "a motion module in AnimateDiff's spelling"),
         ("v2_lora_ZoomIn", "a motion LoRA"),
     ],
 )

@@ -1,0 +1,77 @@
+"""What a known format of weight files is made of: a detector, words for people, and for motion modules a key map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+"""Key -> shape of every tensor of a file."""
+
+Kind = Literal[
+    "motion_module", "motion_lora", "domain_adapter", "sparse_control", "svd", "checkpoint", "lora", "unknown"
+]
+
+KeyMap = Callable[[Iterable[str]], Mapping[str, str]]
+"""Keys of a file -> key of our network -> key of the file that fills it. One tensor may fill several keys; keys that
+are no part of the motion module are left out."""
+
+
+@dataclass(frozen=True)
+class MotionLayout:
+    """What tells families of motion modules apart by content.
+
+    Attributes:
+        num_levels: down levels that have motion modules: 4 in SD1.5, 3 in SDXL.
+        has_mid: the middle block has one too.
+        table_rows: rows of the position tables; None where the file has none.
+    """
+
+    num_levels: int
+    has_mid: bool
+    table_rows: int | None
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A format of weight files.
+
+    Attributes:
+        id: short name.
+        title: what a message calls such a file, with its article.
+        kind: what such a file is for.
+        matches: key -> shape of a file; true for files of this format only.
+        base: the Stable Diffusion family it belongs to, "sd15" or "sdxl"; None where none or not known.
+        refusal: why it can't serve as a motion module, as a clause after the title.
+        remedy: what to do with such a file instead.
+    """
+
+    id: str
+    title: str
+    kind: Kind
+    matches: Callable[[Shapes], bool]
+    base: str | None = None
+    refusal: str = "which is no motion module"
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class MotionFormat:
+    """A spelling of motion module files.
+
+    Attributes:
+        id: short name.
+        title: what a message calls such a file, with its article.
+        matches: key -> shape of a file; true for files of this format only.
+        rename: which of the file's tensors is which of ours.
+        families: ids of the families that a file of this layout can belong to, the most common first. One: its content
+            decides. Several: content can't tell, the file's name is asked. None: no known UNet has this layout.
+    """
+
+    id: str
+    title: str
+    matches: Callable[[Shapes], bool]
+    rename: KeyMap
+    families: Callable[[MotionLayout], tuple[str, ...]]
