@@ -1,4 +1,4 @@
-"""Options of the real-host tests, and CI's rule that browser tests run."""
+"""Options of the real-host tests, what runs only when asked for, and CI's rule that browser tests run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,36 @@ import os
 
 import pytest
 
+pytest.register_assert_rewrite("tests.contract")
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("motion")
     group.addoption("--webui-dir", help="folder of an installed web UI, for tests/real_host")
     group.addoption("--webui-python", help="the Python of that web UI's environment")
+    group.addoption("--webui-args", default="", help="further command-line arguments for that web UI, in one string")
+    group.addoption("--report", help="JSON file for the report on that web UI (default: in pytest's temporary folder)")
+    group.addoption("--thorough", action="store_true", help="run the whole contract on the embedded host too")
 
 
 def pytest_collection_modifyitems(config, items):
+    _leave_out_thorough(config, items)
     missing = [name for name in ("--webui-dir", "--webui-python") if not config.getoption(name)]
     if missing:
         skip = pytest.mark.skip(reason=f"needs {' and '.join(missing)}")
         for item in items:
             if item.get_closest_marker("real_host"):
                 item.add_marker(skip)
+
+
+def _leave_out_thorough(config, items):
+    """A real host gets the whole contract; the embedded one its quick part, unless --thorough is given."""
+    if config.getoption("--thorough"):
+        return
+    left_out = [i for i in items if i.get_closest_marker("thorough") and not i.get_closest_marker("real_host")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

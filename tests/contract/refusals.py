@@ -1,0 +1,67 @@
+"""Requests that can't work: each is refused with a message and a status, and no image is written."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+CASES = {
+    "missing module": ({"motion_module": "no-such-module"}, "no-such-module.*no motion module"),
+    "no module": ({"motion_module": ""}, "motion_module.*must name"),
+    "another width": ({"motion_module": "wrong-width"}, "channels"),
+    "SDXL beta": ({"motion_module": "sdxl-beta"}, "SDXL|sdxl"),
+    "motion LoRA": ({"motion_module": "motion-lora"}, "LoRA"),
+    "web page": ({"motion_module": "web-page"}, "HTML|web page"),
+    "empty file": ({"motion_module": "empty"}, "empty"),
+    "no frames": ({"num_frames": 0}, "num_frames.*from 1 to"),
+    "a thousand million frames": ({"num_frames": 10**9}, "num_frames.*from 1 to"),
+    "frames in words": ({"num_frames": "many"}, "num_frames.*whole number"),
+    "more frames than the module knows": ({"num_frames": 33}, "num_frames.*at most 32"),
+    "fps 0": ({"fps": 0}, "fps.*from 0.25"),
+    "unknown field": ({"frames": 16}, "Unknown field.*frames.*num_frames"),
+    "unknown format": ({"formats": ["AVI"]}, "formats.*'MP4', 'GIF', 'PNG'"),
+    "motion scale": ({"motion_scale": 3}, "motion_scale.*from 0 to 2"),
+}
+FAST_CASES = ("missing module", "SDXL beta", "fps 0", "unknown field", "a thousand million frames")
+
+
+class RefusalContract:
+    @pytest.mark.parametrize(
+        "case", [pytest.param(case, marks=() if case in FAST_CASES else pytest.mark.thorough) for case in CASES]
+    )
+    def test_a_bad_argument(self, host, case):
+        motion, expected = CASES[case]
+        check_refused(host, expected, save_images=True, motion=motion)
+
+    def test_a_checkpoint_as_motion_module(self, host):
+        path = host.data_dir / "models" / "Stable-diffusion" / "narrow.safetensors"
+        check_refused(host, "checkpoint", motion={"motion_module": str(path)})
+
+    @pytest.mark.thorough
+    def test_a_refiner(self, host):
+        check_refused(host, "refiner", refiner_checkpoint="narrow", refiner_switch_at=0.5)
+
+    def test_a_file_where_the_output_folder_should_be(self, host):
+        blocked = host.data_dir / "outputs" / "txt2img-images" / "motion"
+        blocked.parent.mkdir(parents=True, exist_ok=True)
+        blocked.write_text("in the way")
+        try:
+            check_refused(host, "motion", save_images=True)
+        finally:
+            blocked.unlink()
+
+    @pytest.mark.thorough
+    def test_the_next_request_works(self, host):
+        host.clip(motion={"fps": 0})
+        assert len(host.clip().mp4s) == 1
+
+
+def check_refused(host, expected: str, **fields) -> None:
+    """A 4xx answer whose message matches, before any sampling and without a file."""
+    written = host.written_files()
+    answer = host.clip(**fields)
+    assert answer.status == 422, answer.body
+    assert re.search(expected, answer.message, re.DOTALL), answer.message
+    assert host.record().get("unet_calls", []) == []
+    assert host.written_files() == written

@@ -1,0 +1,176 @@
+"""Seeded random weights in the layout of public files, at reduced width: small enough for a CPU, tame enough to sample.
+
+Keys, block structure, CLIP-L's size and the schedule tables are those of the recorded key lists. Widths of the UNet and
+the motion modules that are multiples of 320, and of the autoencoder that are multiples of 128, shrink in proportion.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tests.manifests import read_manifest
+
+UNET_WIDTH = 32  # GroupNorm with 32 groups wants multiples of 32
+VAE_WIDTH = 32
+MOTION_MODULES = {"v1": "mm_sd_v15", "v2": "mm_sd_v15_v2", "v3": "v3_sd15_mm"}
+
+CHECKPOINT_YAML = f"""\
+model:
+  base_learning_rate: 1.0e-04
+  target: ldm.models.diffusion.ddpm.LatentDiffusion
+  params:
+    linear_start: 0.00085
+    linear_end: 0.0120
+    num_timesteps_cond: 1
+    log_every_t: 200
+    timesteps: 1000
+    first_stage_key: "jpg"
+    cond_stage_key: "txt"
+    image_size: 64
+    channels: 4
+    cond_stage_trainable: false
+    conditioning_key: crossattn
+    monitor: val/loss_simple_ema
+    scale_factor: 0.18215
+    use_ema: False
+    unet_config:
+      target: ldm.modules.diffusionmodules.openaimodel.UNetModel
+      params:
+        image_size: 32
+        in_channels: 4
+        out_channels: 4
+        model_channels: {UNET_WIDTH}
+        attention_resolutions: [ 4, 2, 1 ]
+        num_res_blocks: 2
+        channel_mult: [ 1, 2, 4, 4 ]
+        num_heads: 8
+        use_spatial_transformer: True
+        transformer_depth: 1
+        context_dim: 768
+        use_checkpoint: True
+        legacy: False
+    first_stage_config:
+      target: ldm.models.autoencoder.AutoencoderKL
+      params:
+        embed_dim: 4
+        monitor: val/rec_loss
+        ddconfig:
+          double_z: true
+          z_channels: 4
+          resolution: 256
+          in_channels: 3
+          out_ch: 3
+          ch: {VAE_WIDTH}
+          ch_mult: [ 1, 2, 4, 4 ]
+          num_res_blocks: 2
+          attn_resolutions: []
+          dropout: 0.0
+        lossconfig:
+          target: torch.nn.Identity
+    cond_stage_config:
+      target: ldm.modules.encoders.modules.FrozenCLIPEmbedder
+"""
+
+
+def write_checkpoint(folder: Path, name: str, *, seed: int = 0) -> Path:
+    """An SD1.5 checkpoint `<name>.safetensors` (half precision) with its `<name>.yaml`."""
+
+    def narrowed(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if key.startswith("model.diffusion_model."):
+            return _scaled(shape, 320, UNET_WIDTH)
+        return _scaled(shape, 128, VAE_WIDTH) if key.startswith("first_stage_model.") else shape
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = _schedule_tables()
+    path = folder / f"{name}.safetensors"
+    _write(path, "v1-5-pruned-emaonly", narrowed, seed, tables)
+    (folder / f"{name}.yaml").write_text(CHECKPOINT_YAML, encoding="utf-8")
+    return path
+
+
+def write_motion_module(path: Path, manifest: str, *, width: int = UNET_WIDTH, seed: int = 0) -> Path:
+    """A motion module (or any file whose widths are multiples of 320) of one public file's layout."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, manifest, lambda key, shape: _scaled(shape, 320, width), seed, {})
+    return path
+
+
+def write_other_files(folder: Path) -> None:
+    """Files that are no SD1.5 motion modules, by the name that the checks use."""
+    write_motion_module(folder / "wrong-width.safetensors", "mm_sd_v15_v2", width=64)
+    write_motion_module(folder / "sdxl-beta.safetensors", "mm_sdxl_v10_beta")
+    write_motion_module(folder / "motion-lora.safetensors", "v2_lora_ZoomIn")
+    (folder / "web-page.safetensors").write_text("<!DOCTYPE html><html><body>Please log in</body></html>")
+    (folder / "empty.safetensors").write_bytes(b"")
+
+
+def _scaled(shape: tuple[int, ...], public: int, ours: int) -> tuple[int, ...]:
+    return tuple(size // public * ours if size % public == 0 else size for size in shape)
+
+
+def _write(
+    path: Path,
+    manifest: str,
+    narrowed: Callable[[str, tuple[int, ...]], tuple[int, ...]],
+    seed: int,
+    tables: Mapping[str, Tensor],
+) -> None:
+    state = {}
+    for key, (shape, dtype) in read_manifest(manifest).items():
+        if key in tables:
+            state[key] = tables[key]
+        elif "int" in dtype.lower() or dtype.upper().startswith(("I", "U")):
+            state[key] = torch.arange(math.prod(shape), dtype=torch.int64).reshape(shape)
+        else:
+            state[key] = _values(key, narrowed(key, shape), seed).half()
+    save_file(state, path)
+
+
+def _values(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Float32, a function of key, shape and seed: weights with variance 1 / fan-in, norms near one, small biases."""
+    if key.endswith((".pe", ".positional_encoding")):
+        return _sinusoids(shape)
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{key}".encode()))
+    normal = torch.randn(shape, generator=generator)
+    if len(shape) >= 2:
+        return normal / math.sqrt(math.prod(shape[1:]))
+    return 1.0 + 0.1 * normal if key.endswith(".weight") else 0.02 * normal
+
+
+def _sinusoids(shape: tuple[int, ...]) -> Tensor:
+    """Position table [1, length, channels] of "Attention is all you need" (arXiv 1706.03762, section 3.5)."""
+    _, length, channels = shape
+    rate = 10000.0 ** (-torch.arange(0, channels, 2) / channels)
+    angle = torch.arange(length)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).reshape(shape)
+
+
+def _schedule_tables() -> dict[str, Tensor]:
+    """The schedule tables of Stable Diffusion checkpoints, float32 [1000]."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    kept = np.cumprod(1 - betas)
+    before = np.append(1.0, kept[:-1])
+    variance = betas * (1 - before) / (1 - kept)
+    tables = {
+        "betas": betas,
+        "alphas_cumprod": kept,
+        "alphas_cumprod_prev": before,
+        "sqrt_alphas_cumprod": np.sqrt(kept),
+        "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - kept),
+        "log_one_minus_alphas_cumprod": np.log(1 - kept),
+        "sqrt_recip_alphas_cumprod": np.sqrt(1 / kept),
+        "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / kept - 1),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": np.log(np.maximum(variance, 1e-20)),
+        "posterior_mean_coef1": betas * np.sqrt(before) / (1 - kept),
+        "posterior_mean_coef2": (1 - before) * np.sqrt(1 - betas) / (1 - kept),
+    }
+    return {name: torch.from_numpy(values.astype(np.float32)) for name, values in tables.items()}
