@@ -1,0 +1,1 @@
+"""What the sampler is told per frame: prompts and their tags."""
