@@ -16,11 +16,12 @@ def sinusoidal_table(max_length: int, channels: int) -> Tensor:
     """Position encodings of a motion module, `1 max_length channels`, float32.
 
     Row p holds sin(p·10000^(-2k/channels)) in channel 2k and the cosine in channel 2k+1 (Vaswani et al. 2017, §3.5).
-    Files without a table (AnimateLCM's) were trained with this one.
+    Files without a table (AnimateLCM's) were trained with this one. It is made on the CPU whatever the default device:
+    on the meta device these functions would first import seconds' worth of torch's reference implementations.
     """
-    position = torch.arange(max_length).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, channels, 2) * (-math.log(10_000.0) / channels))
-    table = torch.zeros(1, max_length, channels)
+    position = torch.arange(max_length, device="cpu").unsqueeze(1)
+    rate = torch.exp(torch.arange(0, channels, 2, device="cpu") * (-math.log(10_000.0) / channels))
+    table = torch.zeros(1, max_length, channels, device="cpu")
     table[0, :, 0::2] = torch.sin(position * rate)
     table[0, :, 1::2] = torch.cos(position * rate)
     return table
