@@ -1,0 +1,100 @@
+"""The command line: `serve` opens the page, `render` makes one clip, `demo` makes one without any weights at hand."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from motion.errors import MotionError
+from motion.settings import FORMATS, field_default
+
+EXIT_BAD_INPUT = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m motion`."""
+    parser = argparse.ArgumentParser(prog="python -m motion", description="Clips from Stable Diffusion checkpoints.")
+    parser.add_argument("--verbose", action="store_true", help="log what happens")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,render,demo}")
+    _add_serve(commands.add_parser("serve", help="open the page in a browser"))
+    _add_render(commands.add_parser("render", help="make one clip"))
+    _add_demo(commands.add_parser("demo", help="make a clip with small random weights, made on the spot"))
+    return parser
+
+
+def _add_host_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the networks")
+    parser.add_argument("--data-dir", type=Path, help="folder of models/, outputs/ and config.json (default: here)")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    _add_host_flags(parser)
+    parser.add_argument("--checkpoint-dir", type=Path, help="further folder of checkpoints")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
+    parser.add_argument("--api", action="store_true", help="the API is always there; the flag is other web UIs'")
+
+
+def _add_render(parser: argparse.ArgumentParser) -> None:
+    _add_host_flags(parser)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="Stable Diffusion checkpoint file")
+    parser.add_argument("--motion-module", type=Path, required=True, help="motion module file that fits it")
+    parser.add_argument("--prompt", default="", help="what to show")
+    parser.add_argument("--negative-prompt", default="", help="what not to show")
+    parser.add_argument("--frames", default=str(field_default("num_frames")), help="frames of the clip")
+    parser.add_argument("--fps", default=str(field_default("fps")), help="frames a second, such as 8 or 24000/1001")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--sampler", default="Euler a")
+    parser.add_argument("--scheduler", default="Automatic", help="schedule type")
+    parser.add_argument("--cfg-scale", type=float, default=7.0, help="strength of the prompt")
+    parser.add_argument("--width", type=int, default=512, help="pixels, a multiple of 8")
+    parser.add_argument("--height", type=int, default=512, help="pixels, a multiple of 8")
+    parser.add_argument("--seed", type=int, default=-1, help="-1 draws one")
+    parser.add_argument("--motion-scale", default=str(field_default("motion_scale")), help="strength of the motion")
+    parser.add_argument("--init-image", type=Path, help="picture to start from")
+    parser.add_argument("--denoising-strength", type=float, default=0.75, help="noise added to the picture, 0 to 1")
+    parser.add_argument("--format", default="MP4", help="any of " + ", ".join(FORMATS) + ", joined by +")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder that receives the clip")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    _add_host_flags(parser)
+    parser.add_argument("--out", type=Path, help="folder that receives the clip (default: outputs/ in the data folder)")
+    parser.add_argument("prompt", nargs="*", help="what to show")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(name)s: %(message)s")
+    try:
+        _run(arguments)
+    except MotionError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return EXIT_BAD_INPUT if 400 <= error.status_code < 500 else EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    # Each command imports what it needs when it runs: `--help` should not wait for torch and gradio.
+    if arguments.command == "serve":
+        from motion.standalone.server import serve
+
+        serve(arguments)
+    elif arguments.command == "render":
+        from motion.standalone.render_command import render
+
+        render(arguments)
+    else:
+        from motion.standalone.demo import demo
+
+        demo(arguments)

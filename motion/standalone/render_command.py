@@ -1,0 +1,60 @@
+"""`python -m motion render`: one clip from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from motion.standalone.pipeline import Pipeline
+from motion.standalone.progress_bar import progress_bar
+from motion.standalone.render_settings import RenderSettings
+from motion.video import check_output_folder
+
+
+def render(arguments: argparse.Namespace) -> None:
+    """Render the clip that the command line asks for and print its files.
+
+    Raises:
+        MotionError: something in the request or in a file can't work.
+    """
+    settings = settings_from(arguments)
+    check_output_folder(arguments.out)
+    with (
+        Pipeline.from_files(
+            arguments.checkpoint,
+            arguments.motion_module,
+            precision=arguments.precision,
+            data_dir=arguments.data_dir,
+        ) as pipeline,
+        progress_bar(settings.steps) as bar,
+    ):
+        clip = pipeline(settings, on_step=bar.on_step, output_dir=arguments.out)
+    sys.stdout.write("".join(f"{path}\n" for path in clip.files))
+
+
+def settings_from(arguments: argparse.Namespace) -> RenderSettings:
+    """Checked settings of the `render` command.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
+    motion = {
+        "num_frames": arguments.frames,
+        "fps": arguments.fps,
+        "formats": arguments.format,
+        "motion_scale": arguments.motion_scale,
+    }
+    names = (
+        "prompt",
+        "negative_prompt",
+        "steps",
+        "sampler",
+        "scheduler",
+        "cfg_scale",
+        "width",
+        "height",
+        "seed",
+        "init_image",
+        "denoising_strength",
+    )
+    return RenderSettings.from_mapping({name: getattr(arguments, name) for name in names} | {"motion": motion})

@@ -1,0 +1,87 @@
+"""`python -m motion serve`: the page and the API on one port."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import socket
+import sys
+from typing import Any
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+from motion.errors import SettingsError
+from motion.standalone import devices, namespace, page, script_callbacks, scripts, sd_models
+from motion.standalone.api import add_api
+from motion.standalone.local_page import LocalPage
+from motion.standalone.pipeline import EXTENSION_FOLDER
+from motion.standalone.precision import choose_precision
+
+_CONCURRENT_EVENTS = 8
+"""The page's small events go on while a job runs; jobs themselves wait for one another."""
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Serve until interrupted.
+
+    Args:
+        arguments: of the command line: checkpoint_dir, data_dir, host, port, precision.
+
+    Raises:
+        MotionError: the address or the port can't be used, or the precision is unknown.
+    """
+    _check_address(arguments.host, arguments.port)
+    with namespace.installed(_host_arguments(arguments), [EXTENSION_FOLDER]):
+        devices.configure(choose_precision(arguments.precision))
+        app = create_app()
+        sys.stdout.write(f"Running on http://{arguments.host}:{arguments.port}\n")
+        sys.stdout.flush()
+        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
+
+
+def create_app() -> FastAPI:
+    """Page and API of the running host, its scripts loaded anew."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # also for Blocks that extensions make
+    scripts.load_scripts()
+    sd_models.list_models()
+    blocks = page.build_page()
+    app = FastAPI(title=page.TITLE)
+    add_api(app)
+    script_callbacks.app_started_callback(blocks, app)  # before the page, which takes every other address
+    _mount(app, blocks, page.serving_folders())
+    app.add_middleware(LocalPage)
+    return app
+
+
+def _mount(app: FastAPI, blocks: Any, folders: list[str]) -> None:
+    """Serve `blocks` at the root, in Gradio 4's way or in Gradio 3's."""
+    if "allowed_paths" in inspect.signature(gr.mount_gradio_app).parameters:
+        blocks.queue(default_concurrency_limit=_CONCURRENT_EVENTS)
+        gr.mount_gradio_app(app, blocks, path="/", allowed_paths=folders, show_error=True)
+    else:
+        blocks.queue(concurrency_count=_CONCURRENT_EVENTS)
+        blocks.allowed_paths, blocks.blocked_paths, blocks.show_error = folders, [], True
+        gr.mount_gradio_app(app, blocks, path="/")
+
+
+def _host_arguments(arguments: argparse.Namespace) -> list[str]:
+    flags = {
+        "--data-dir": arguments.data_dir,
+        "--ckpt-dir": arguments.checkpoint_dir,
+        "--server-name": arguments.host,
+        "--port": arguments.port,
+    }
+    return [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+
+
+def _check_address(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise SettingsError(
+            f"Expected a free port and an address of this machine, got {host}:{port}: {error}. Choose another --port."
+        ) from error
