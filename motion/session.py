@@ -99,6 +99,7 @@ class MotionSession:
     def _check_ran(self) -> None:
         if self._injection is not None and self._injection.num_calls == 0 and not self._host.interrupted():
             raise InjectionError(
-                "The checkpoint's UNet was never called while sampling, so the frames would be unrelated stills. "
-                "Another extension runs a UNet of its own (TensorRT, OpenVINO); turn it off for this clip."
+                "Sampling must call the checkpoint's UNet at least once, it never did, so frames would be unrelated. "
+                "Raise the steps or the denoising strength (DDIM leaves out its last step), or turn off extensions "
+                "that run a UNet of their own (TensorRT, OpenVINO)."
             )
