@@ -28,6 +28,8 @@ def detect_kind(path: Path) -> FileKind:
     """
     if path.is_dir():
         raise CheckpointError(path, "This is a folder, not a weight file.", "Choose a file inside it.")
+    if path.exists() and not path.is_file():
+        raise CheckpointError(path, "This is a pipe or a device, not a file.", "Choose a file.")
     head, num_bytes = _read_head(path)
     if num_bytes == 0:
         raise CheckpointError(path, "The file is empty.", DOWNLOAD_AGAIN)

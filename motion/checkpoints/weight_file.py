@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from motion.checkpoints.file_kind import DOWNLOAD_AGAIN, FileKind, detect_kind
+from motion.checkpoints.pickle_check import check_pickle
+from motion.checkpoints.safetensors_check import find_wrong_tensor
 from motion.errors import CheckpointError
 
 Shape = tuple[int, ...]
@@ -106,12 +108,24 @@ def read_shapes(path: str | Path) -> dict[str, Shape]:
     Raises:
         CheckpointError: as `open_weights`.
     """
-    path = Path(path)
-    kind = detect_kind(path)
-    if kind is FileKind.TORCH_PICKLE:
-        return dict(_open_pickle(path, kind, map_location="meta").shapes)
-    with open_weights(path) as file:
+    with _open_header(Path(path)) as file:
         return dict(file.shapes)
+
+
+def read_header(path: str | Path) -> dict[str, tuple[Shape, torch.dtype]]:
+    """Key -> shape and type of every tensor of a file, without reading tensor data.
+
+    Raises:
+        CheckpointError: as `open_weights`.
+    """
+    with _open_header(Path(path)) as file:
+        return {key: (shape, file[key].dtype) for key, shape in file.shapes.items()}
+
+
+def _open_header(path: Path) -> AbstractContextManager[WeightFile]:
+    """Open a file for its keys, shapes and types only: its tensors may have no data."""
+    kind = detect_kind(path)
+    return nullcontext(_open_pickle(path, kind, "meta")) if kind is FileKind.TORCH_PICKLE else open_weights(path)
 
 
 @contextmanager
@@ -119,7 +133,7 @@ def _open_safetensors(path: Path) -> Iterator[WeightFile]:
     try:
         file: Any = safe_open(path, framework="pt", device="cpu")
     except SafetensorError as error:
-        reason = f"The file is damaged or cut short ({error})."
+        reason = f"The file is damaged or cut short ({find_wrong_tensor(path) or error})."
         raise CheckpointError(path, reason, DOWNLOAD_AGAIN) from error
     with file:
         names = _without_training_prefix(file.keys())
@@ -135,17 +149,28 @@ def _open_pickle(path: Path, kind: FileKind, map_location: str = "cpu") -> Weigh
     content = _load_pickle(path, kind, mapped=mapped, map_location=map_location)
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    entries = content if isinstance(content, Mapping) else {}
-    tensors = {key: value.detach() for key, value in entries.items() if isinstance(value, Tensor)}
+    tensors = {key: value.detach() for key, value in _entries(content).items() if isinstance(value, Tensor)}
     names = _without_training_prefix(tensors)
     shapes = {name: tuple(tensors[key].shape) for name, key in names.items()}
     return WeightFile(path, kind, LazyTensors(tensors.__getitem__, names), shapes)
+
+
+def _entries(content: Any) -> Mapping[Any, Any]:
+    """The mapping that holds the tensors; several state dicts side by side (CameraCtrl's) become one with prefixes."""
+    if not isinstance(content, Mapping):
+        return {}
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return content
+    parts = {name: part for name, part in content.items() if isinstance(part, Mapping)}
+    parts = {name: part for name, part in parts.items() if isinstance(name, str) and name.endswith("_state_dict")}
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
 
 
 def _load_pickle(path: Path, kind: FileKind, *, mapped: bool, map_location: str) -> Any:
     """Content of a file that `torch.save` wrote; only tensors and plain containers are allowed in it."""
     if kind is FileKind.TORCH_ZIP and not zipfile.is_zipfile(path):
         raise CheckpointError(path, "The file is cut short: a PyTorch archive's index is at its end.", DOWNLOAD_AGAIN)
+    check_pickle(path, kind)
     try:
         with _inert_globals():
             if mapped:
