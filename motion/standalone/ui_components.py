@@ -133,7 +133,7 @@ class InputAccordion(gr.Checkbox, metaclass=_Variant):  # type: ignore[misc]
         visible = kwargs.pop("visible", True)
         self.accordion = gr.Accordion(label=label, open=value, elem_id=elem_id, visible=visible)
         checkbox_id = f"{elem_id}-checkbox" if elem_id else None
-        super().__init__(value, label=f"Enable {label}", elem_id=checkbox_id, render=False, **kwargs)
+        super().__init__(value, label=label, elem_id=checkbox_id, render=False, **kwargs)
 
     def extra(self) -> gr.Row:
         """A place for further components in the accordion's head."""
