@@ -43,13 +43,16 @@ class RefusalContract:
         check_refused(host, "refiner", refiner_checkpoint="narrow", refiner_switch_at=0.5)
 
     def test_a_file_where_the_output_folder_should_be(self, host):
-        blocked = host.data_dir / "outputs" / "txt2img-images" / "motion"
-        blocked.parent.mkdir(parents=True, exist_ok=True)
-        blocked.write_text("in the way")
+        folder = host.data_dir / "outputs" / "txt2img-images" / "motion"
+        aside = folder.with_name("motion-aside")
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.rename(aside)
+        folder.write_text("in the way")
         try:
-            check_refused(host, "motion", save_images=True)
+            check_refused(host, "motion must be a folder", save_images=True)
         finally:
-            blocked.unlink()
+            folder.unlink()
+            aside.rename(folder)
 
     @pytest.mark.thorough
     def test_the_next_request_works(self, host):
