@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from motion.errors import OutputError
-from motion.video import CLIP_FORMATS, save_clip
+from motion.video import CLIP_FORMATS, check_output_folder, save_clip
+from motion.video.folder import output_error, publish
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +59,19 @@ class Clip:
             raise OutputError(
                 f"A clip's file must end in {' or '.join(formats)}, got {path.name}. Choose one of these."
             )
-        saved = save_clip(
-            list(self.frames),
-            path.parent,
-            stem=path.stem,
-            fps=self.fps,
-            formats=(name,),
-            loop_count=self.loop_count,
-            infotext=self.infotext,
-            numbered=False,
-        )
-        return saved.files[name]
+        check_output_folder(path.parent)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".motion-", dir=path.parent) as folder:
+                saved = save_clip(
+                    list(self.frames),
+                    folder,
+                    stem=path.stem,
+                    fps=self.fps,
+                    formats=(name,),
+                    loop_count=self.loop_count,
+                    infotext=self.infotext,
+                )
+                publish(saved.files[name], path)
+        except OSError as error:
+            raise output_error(error, f"The clip must be written to {path}") from error
+        return path
