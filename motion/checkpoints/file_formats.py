@@ -15,6 +15,7 @@ _INTO_CHECKPOINTS = "Put it into the web UI's folder models/Stable-diffusion and
 _INTO_LORAS = "Put it into the web UI's folder models/Lora and name it in the prompt: <lora:name:1>."
 _INTO_CONTROLNETS = "Put it into the folder of the ControlNet extension and choose it there."
 _INTO_AUTOENCODERS = "Put it into the web UI's folder models/VAE and choose it there."
+_BESIDE_A_MODULE = "It adds to a motion module; it does not replace one."
 _NOT_YET = "which is not yet supported"
 
 
@@ -141,7 +142,8 @@ MOTION_VARIANTS: tuple[FileFormat, ...] = (
         "a motion LoRA",
         "motion_lora",
         lambda shapes: _is_lora(shapes) and _names_motion(shapes),
-        remedy="It adds to a motion module; it does not replace one.",
+        remedy=_BESIDE_A_MODULE,
+        usable=True,
     ),
     FileFormat(
         "domain_adapter",
@@ -149,7 +151,8 @@ MOTION_VARIANTS: tuple[FileFormat, ...] = (
         "domain_adapter",
         _is_domain_adapter,
         "sd15",
-        remedy="It adds to a motion module; it does not replace one.",
+        remedy=_BESIDE_A_MODULE,
+        usable=True,
     ),
 )
 

@@ -46,6 +46,7 @@ class FileFormat:
         base: the Stable Diffusion family it belongs to, "sd15" or "sdxl"; None where none or not known.
         refusal: why it can't serve as a motion module, as a clause after the title.
         remedy: what to do with such a file instead.
+        usable: it has a use of its own here.
     """
 
     id: str
@@ -55,6 +56,7 @@ class FileFormat:
     base: str | None = None
     refusal: str = "which is no motion module"
     remedy: str = ""
+    usable: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,15 @@ from motion.errors import CheckpointError
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.models.temporal_transformer import TemporalTransformer, sinusoidal_table
 
-__all__ = ["MOTION_FAMILIES", "MotionFamily", "MotionHeader", "inspect_motion_file", "load_motion_model", "read_motion"]
+__all__ = [
+    "MOTION_FAMILIES",
+    "MotionFamily",
+    "MotionHeader",
+    "inspect_motion_file",
+    "load_motion_model",
+    "read_motion",
+    "refuse_as_motion",
+]
 
 _GET_ANOTHER = "The file is damaged or incomplete; get it from where it was published."
 _SITE = re.compile(
@@ -114,7 +122,7 @@ def read_motion(
     """
     found = recognise(shapes, formats)
     if not isinstance(found, MotionFormat):
-        raise _refuse(found, shapes, path)
+        raise refuse_as_motion(found, shapes, path)
     file_keys = found.rename(shapes)
     own_shapes = {key: shapes[name] for key, name in file_keys.items()}
     plan = _Plan.of(own_shapes)
@@ -132,7 +140,8 @@ def read_motion(
     return MotionHeader(found, chosen, family is None and len(candidates) > 1, config, tuple(expected), file_keys)
 
 
-def _refuse(found: FileFormat | None, shapes: Shapes, path: str | Path) -> CheckpointError:
+def refuse_as_motion(found: FileFormat | None, shapes: Shapes, path: str | Path) -> CheckpointError:
+    """The error that says what a file is instead of a motion module, and what to do with it."""
     supported = ", ".join(family.title for family in MOTION_FAMILIES.values())
     choose = f"Choose a motion module of one of these families: {supported}."
     if found is None:
