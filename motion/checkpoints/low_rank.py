@@ -172,5 +172,7 @@ def _refuse(file: WeightFile, strangers: Iterable[str], partly: bool, wanted: st
     if partly:
         return CheckpointError(file.path, f"It is {wanted} in part only: `{stranger}` is something else.", remedy)
     found = recognise(file.shapes)
-    what = f"with tensors such as `{stranger}`" if found is None else f"but {found.title}"
+    # A file may be called so for the names in it and yet hold layers that we don't know.
+    title = None if found is None or found.title in wanted else found.title
+    what = f"with tensors such as `{stranger}`" if title is None else f"but {title}"
     return CheckpointError(file.path, f"This is not {wanted}, {what}.", remedy)

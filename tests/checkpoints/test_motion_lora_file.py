@@ -141,6 +141,12 @@ def test_other_files_are_refused_as_what_they_are(tmp_path, name, message):
         load_motion_lora(path)
 
 
+def test_layers_that_no_motion_module_has_are_named(tmp_path):
+    tensors = {key.replace("to_q", "to_x"): value for key, value in fill(PAIR).items()}
+    with pytest.raises(CheckpointError, match=r"not a motion LoRA, with tensors such as `.*to_x_lora\.down\.weight`"):
+        load_motion_lora(write_tensors(tmp_path / "lora.safetensors", tensors))
+
+
 def test_domain_adapter(tmp_path):
     tensors = narrow_tensors("v3_sd15_adapter", torch.float16)
     adapter = load_domain_adapter(write_tensors(tmp_path / "v3_sd15_adapter.ckpt", tensors))

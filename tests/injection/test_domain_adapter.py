@@ -12,7 +12,7 @@ from motion.checkpoints.low_rank import LowRankDelta
 from motion.errors import CheckpointError, InjectionError
 from motion.injection import injected
 from motion.injection.domain_adapter import domain_adapter_applied, spatial_layers
-from motion.models.unet import UNetConfig
+from motion.models.unet import UNetConfig, UNetModel
 from tests.checkpoints.files import narrow_tensors, write_tensors
 from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_unet, state_of
 
@@ -66,27 +66,25 @@ SDXL = {
 )
 def test_layers_have_diffusers_names_and_shapes(ours, theirs):
     with torch.device("meta"):
-        reference = UNet2DConditionModel(**theirs)
+        reference, unet = UNet2DConditionModel(**theirs), UNetModel(ours)
     expected = {
         name: tuple(module.weight.shape)
         for name, module in reference.named_modules()
         if ".attn" in name and isinstance(module, nn.Linear)
     }
-    layers = spatial_layers(make_unet(config=ours))
+    layers = spatial_layers(unet)
     assert {name: tuple(layer.weight.shape) for name, layer in layers.items()} == expected
     assert expected
 
 
-def test_public_file_fits_sd15(tmp_path):
+def test_public_file_fits_every_layer_of_sd15(tmp_path):
     tensors = narrow_tensors("v3_sd15_adapter")
     adapter = load_domain_adapter(write_tensors(tmp_path / "v3_sd15_adapter.ckpt", tensors))
-    unet = make_unet(config=UNetConfig(model_channels=32))
-    assert set(adapter.deltas) == set(spatial_layers(unet))
-    x, t, _ = inputs(2)
-    context = torch.randn(2, 5, 768, generator=torch.Generator().manual_seed(1))
-    merged = merge(unet, adapter, 0.7)(x, t, context)
+    with torch.device("meta"):
+        unet = UNetModel(UNetConfig(model_channels=32))
     with domain_adapter_applied(unet, adapter, 0.7):
-        assert (unet(x, t, context) - merged).abs().max() <= 1e-5
+        assert set(adapter.deltas) == set(spatial_layers(unet))
+        assert all(layer._forward_hooks for layer in spatial_layers(unet).values())
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.3, -0.5])
@@ -114,16 +112,15 @@ def test_leaves_no_trace_beside_motion_modules_and_neighbours(unet, adapter, mot
     before, plain = state_of(unet), unet(*inputs(FRAMES))
     contexts = [lambda: injected(unet, motion, FRAMES), lambda: domain_adapter_applied(unet, adapter, 1.0)]
     first, second = contexts if motion_first else reversed(contexts)
-    results = []
     for _ in range(2):
         with first(), second():
-            results.append(unet(*inputs(FRAMES)))
+            inside = unet(*inputs(FRAMES))
         assert_same_state(before, state_of(unet))
     with pytest.raises(KeyboardInterrupt), first(), second():
         raise KeyboardInterrupt
     assert_same_state(before, state_of(unet))
     assert torch.equal(unet(*inputs(FRAMES)), plain)
-    assert torch.equal(*results)
+    assert (inside - plain).abs().max() > 0.01
     neighbour.remove()
     assert len(seen) == 4
 
