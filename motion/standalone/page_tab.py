@@ -46,6 +46,7 @@ class GenerationTab:
 
     def _add(self, field: str, component: Any, pasted: Any = None) -> Any:
         self._fields[field] = component
+        self._runner.announce(component)
         if pasted is not None:
             self._paste_fields.append(infotext.PasteField(component, pasted, api=field))
         return component
@@ -66,6 +67,8 @@ class GenerationTab:
             generate = gr.Button("Generate", variant="primary", elem_id=f"{self.name}_generate")
             interrupt = gr.Button("Interrupt", elem_id=f"{self.name}_interrupt")
             paste = ToolButton(value="↙", elem_id=f"{self.name}_paste")
+        for button in (generate, interrupt, paste):
+            self._runner.announce(button)
         binding = infotext.ParamBinding(paste, self.name, source_text_component=self._fields["prompt"])
         infotext.register_paste_params_button(binding)
         return generate, interrupt

@@ -150,6 +150,12 @@ class ScriptRunner(ScriptControls):
         """A component of the page was made."""
         self._component("after_component", self.on_after_component_elem_id.get(component.elem_id), component, kwargs)
 
+    def announce(self, component: Any) -> None:
+        """Tell all who asked, callbacks and this tab's scripts, that a component of the page was made."""
+        named = {"elem_id": component.elem_id, "label": getattr(component, "label", None)}
+        callback_registry.call("after_component", component, **named)
+        self.after_component(component, **named)
+
     def _component(self, hook: str, asked: list[Any] | None, component: Any, kwargs: dict[str, Any]) -> None:
         for callback, script in asked or []:
             with _reported(f"on_{hook}", script):

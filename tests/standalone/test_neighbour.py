@@ -8,7 +8,7 @@ import sys
 import gradio as gr
 import pytest
 
-from motion.standalone import namespace, script_base, script_callbacks, script_runner, scripts, shared
+from motion.standalone import namespace, page_tab, script_base, script_callbacks, script_runner, scripts, shared
 
 ALWAYS_ON = """
 import os
@@ -188,11 +188,12 @@ def test_arguments_reach_their_script(host):
 
 
 def test_components_of_the_page_are_announced(host):
-    txt2img, _ = scripts.build_runners()
+    seen = []
+    script_callbacks.on_after_component(lambda component, **kwargs: seen.append(kwargs["elem_id"]))
     with gr.Blocks():
-        button = gr.Button("Generate", elem_id="txt2img_generate")
-        txt2img.after_component(button, elem_id="txt2img_generate")
-    assert txt2img.scripts[0].generate_button is button
+        page_tab.GenerationTab("txt2img", scripts.scripts_txt2img).build()
+    assert scripts.scripts_txt2img.scripts[0].generate_button.value == "Generate"
+    assert {"txt2img_prompt", "txt2img_generate", "txt2img_sampling", "txt2img_steps"} <= set(seen)
 
 
 def test_loading_again_forgets_callbacks(host):
