@@ -103,11 +103,11 @@ def list_models() -> None:
 
 
 def register_checkpoint(info: CheckpointInfo) -> CheckpointInfo:
-    """Put a checkpoint into the list, or again after its hash became known."""
+    """Put a checkpoint into the list, or at its old place under its new title after its hash became known."""
     data = _data()
-    for title in [title for title, known in data.checkpoints_list.items() if known.filename == info.filename]:
-        del data.checkpoints_list[title]
-    data.checkpoints_list[info.title] = info
+    files = {known.filename: known for known in data.checkpoints_list.values()} | {info.filename: info}
+    data.checkpoints_list.clear()
+    data.checkpoints_list.update((known.title, known) for known in files.values())
     data.checkpoint_aliases.update(dict.fromkeys(info.ids, info))
     return info
 
