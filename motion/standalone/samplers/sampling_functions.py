@@ -129,7 +129,7 @@ def sample_ddim(
         noise: called in each step when eta is not 0.
         eta: 0 is deterministic, 1 is DDPM.
     """
-    alphas = alphas_cumprod[timesteps].double().tolist()
+    alphas = alphas_cumprod[timesteps].cpu().double().tolist()
     levels = list(zip(timesteps.tolist(), alphas, strict=True))
     for i, ((timestep, alpha), (_, alpha_next)) in enumerate(pairwise(reversed(levels))):
         eps = model(x, x.new_full((len(x),), timestep), **extra_args)
