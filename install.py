@@ -241,9 +241,9 @@ def planned_steps(requirements: Sequence[Requirement]) -> list[Step]:
 def set_up(requirements: Sequence[Requirement]) -> None:
     """Make .venv, or mend it, or add to it, until it holds `requirements`."""
     found = probe(())
-    of_this_python = found is not None and tuple(found["python"]) == sys.version_info[:2]
-    if VENV.exists() and not (of_this_python and read_stamp().get("finished", True)):
-        print("Motion: .venv is unfinished, broken or of another Python; making it anew.", flush=True)
+    runs = found is not None and tuple(found["python"]) in PYTHONS
+    if VENV.exists() and not (runs and read_stamp().get("finished", True)):
+        print("Motion: .venv is unfinished, or its Python does not do; making it anew.", flush=True)
         shutil.rmtree(VENV)
     # "Unfinished" is read again only after a kill: then a package may be half written, which pip does not see.
     write_stamp(False, requirements)

@@ -260,7 +260,7 @@ def test_a_python_that_went_away_and_a_set_up_that_was_killed_are_made_anew(clon
         python.unlink()
     for _ in ("without its Python", "killed while it was made"):
         anew, first_step = first_lines_then_kill(clone)
-        assert anew == "Motion: .venv is unfinished, broken or of another Python; making it anew.\n"
+        assert anew == "Motion: .venv is unfinished, or its Python does not do; making it anew.\n"
         assert first_step.startswith("[1/4]")
 
 
