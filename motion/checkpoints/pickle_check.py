@@ -45,7 +45,10 @@ def check_pickle(path: Path, kind: FileKind) -> None:
             first = _follow(path, stream, {})
             for _ in range(3 if first == _MAGIC_NUMBER else 0):
                 _follow(path, stream, {})
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except zipfile.BadZipFile as error:
+        reason = f"The file is damaged or cut short: a PyTorch archive has its index at its end ({error})."
+        raise CheckpointError(path, reason, DOWNLOAD_AGAIN) from error
+    except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(path, f"The file is damaged or cut short ({error}).", DOWNLOAD_AGAIN) from error
 
 

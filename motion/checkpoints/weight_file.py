@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -168,8 +167,6 @@ def _entries(content: Any) -> Mapping[Any, Any]:
 
 def _load_pickle(path: Path, kind: FileKind, *, mapped: bool, map_location: str) -> Any:
     """Content of a file that `torch.save` wrote; only tensors and plain containers are allowed in it."""
-    if kind is FileKind.TORCH_ZIP and not zipfile.is_zipfile(path):
-        raise CheckpointError(path, "The file is cut short: a PyTorch archive's index is at its end.", DOWNLOAD_AGAIN)
     check_pickle(path, kind)
     try:
         with _inert_globals():
