@@ -9,6 +9,7 @@ Learned from the running host:
 * One step is one `on_cfg_denoiser` callback and one or more UNet calls. Its rows are all conds, interleaved per frame
   where AND gives a frame several, then all unconds. The calls take these rows in order: all at once, cond and uncond
   apart (other token counts, or batching off), or without the unconds (skipped early or by NGMS).
+* Opening the accordion ticks its checkbox: in the page an open accordion is an enabled script.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ class A1111Host:
         """The UNet of the checkpoint that is loaded now."""
         unet: torch.nn.Module = self._p.sd_model.model.diffusion_model
         return unet
+
+    def base(self) -> str:
+        """Family of the checkpoint that is loaded now: "sd15", "sd2" or "sdxl", as `MotionFamily.base` names them."""
+        sd_model = self._p.sd_model
+        if getattr(sd_model, "is_sdxl", False):
+            return "sdxl"
+        return "sd2" if getattr(sd_model, "is_sd2", False) else "sd15"
 
     def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
         """The host's device, and the type in which its UNet computes (it may store another, such as fp8)."""

@@ -106,6 +106,11 @@ class ClipGeneration:
             )
         _, dtype = self._host.device_and_dtype()
         loaded = self._modules.load(self._settings.motion_module, dtype)
+        if loaded.family.base != self._host.base():
+            raise SettingsError(
+                f"`motion_module` must fit the checkpoint, which is {self._host.base()}, got "
+                f"'{self._settings.motion_module}' ({loaded.family.title}) for {loaded.family.base}. Choose another."
+            )
         matching_sites(self._host.unet(), loaded.model)
         self._session = MotionSession(self._host, self._settings, loaded.model, loaded.family)
         if self._settings.seed_behaviour == SEED_BEHAVIOURS[1]:

@@ -10,7 +10,7 @@ CASES = {
     "missing module": ({"motion_module": "no-such-module"}, "no-such-module.*no motion module"),
     "no module": ({"motion_module": ""}, "motion_module.*must name"),
     "another width": ({"motion_module": "wrong-width"}, "channels"),
-    "SDXL beta": ({"motion_module": "sdxl-beta"}, "SDXL|sdxl"),
+    "SDXL beta": ({"motion_module": "sdxl-beta"}, "checkpoint, which is sd15.*sdxl"),
     "motion LoRA": ({"motion_module": "motion-lora"}, "LoRA"),
     "web page": ({"motion_module": "web-page"}, "HTML|web page"),
     "empty file": ({"motion_module": "empty"}, "empty"),

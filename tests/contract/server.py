@@ -64,7 +64,7 @@ def _write_models(folder: Path) -> None:
     write_checkpoint(folder / "Stable-diffusion", CHECKPOINT)
     for name, manifest in MOTION_MODULES.items():
         write_motion_module(folder / "motion" / f"{name}.safetensors", manifest)
-    write_other_files(folder / "motion")
+    write_other_files(folder / "motion" / "wrong")  # sorted last, so that the page offers a good one first
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

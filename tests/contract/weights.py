@@ -105,6 +105,7 @@ def write_motion_module(path: Path, manifest: str, *, width: int = UNET_WIDTH, s
 
 def write_other_files(folder: Path) -> None:
     """Files that are no SD1.5 motion modules, by the name that the checks use."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_motion_module(folder / "wrong-width.safetensors", "mm_sd_v15_v2", width=64)
     write_motion_module(folder / "sdxl-beta.safetensors", "mm_sdxl_v10_beta")
     write_motion_module(folder / "motion-lora.safetensors", "v2_lora_ZoomIn")

@@ -52,8 +52,9 @@ def test_a_clip_through_the_page(host, report, browser):
     fill(browser, "#txt2img_prompt textarea", "a lighthouse")
     for name, value in (("steps", "2"), ("width", "64"), ("height", "64")):
         fill(browser, f"#txt2img_{name} input[type=number]", value)
-    browser.find_element(By.CSS_SELECTOR, "#txt2img_motion .label-wrap").click()
-    browser.find_element(By.CSS_SELECTOR, "#txt2img_motion-visible-checkbox").click()
+    browser.find_element(By.CSS_SELECTOR, "#txt2img_motion .label-wrap").click()  # open is enabled
+    wait.until(lambda page: page.find_element(By.CSS_SELECTOR, "#txt2img_motion_num_frames").is_displayed())
+    assert browser.find_element(By.CSS_SELECTOR, "#txt2img_motion-visible-checkbox").is_selected()
     fill(browser, "#txt2img_motion_num_frames input", "4")
     browser.save_screenshot(str(report.path.with_name("page-before.png")))
     browser.find_element(By.CSS_SELECTOR, "#txt2img_generate").click()
