@@ -51,6 +51,11 @@ def run_install(
     )
 
 
+def steps_in(output: str) -> list[str]:
+    """Numbers of the set-up steps that were announced; a slow machine prints signs of life between them."""
+    return re.findall(r"^\[\d/\d\]", output, re.MULTILINE)
+
+
 def copy_of_root(folder: Path, pyproject: str | None = None) -> Path:
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "install.py", folder)
@@ -101,7 +106,7 @@ def test_host_start_is_silent_and_quick_when_nothing_is_missing(bare_python, hos
     start = time.monotonic()
     done = run_install(ROOT, python=bare_python, PYTHONPATH=str(host_packages), cwd=host_packages)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - start < 2  # about 0.1 s on an idle machine
+    assert time.monotonic() - start < 5  # 0.1 s on an idle machine
     assert calls_of_pip(host_packages) == []
 
 
@@ -207,29 +212,28 @@ def clone(tmp_path, clone_with_venv):
 def test_a_set_up_that_fails_says_why(clone_with_venv):
     _, failed, _ = clone_with_venv
     assert failed.returncode == 1
-    assert [line[:5] for line in failed.stdout.splitlines()] == ["[1/4]", "[2/4]", "[3/4]"]
+    assert steps_in(failed.stdout) == ["[1/4]", "[2/4]", "[3/4]"]
     assert "failed, No matching distribution found for torch==2.13.0. Check the connection, then run" in failed.stderr
 
 
 def test_the_next_demo_goes_on_from_there_and_runs_where_it_was_called(clone_with_venv, wheels):
     *_, done = clone_with_venv
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert [line[:5] for line in lines] == ["[1/2]", "[2/2]", "     ", "RAN ["]
-    assert lines[-1] == f"RAN ['demo', '--out', 'x y', 'a cat'] {wheels}"
+    assert steps_in(done.stdout) == ["[1/2]", "[2/2]"]
+    assert done.stdout.splitlines()[-1] == f"RAN ['demo', '--out', 'x y', 'a cat'] {wheels}"
 
 
 def test_second_demo_does_no_set_up_work(clone):
     start = time.monotonic()
     done = run_install(clone, "demo")
     assert (done.returncode, done.stdout) == (0, f"RAN ['demo'] {clone}\n"), done.stderr
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10  # 0.3 s on an idle machine
 
 
 def test_test_adds_what_it_needs_and_runs_in_the_root(clone, wheels):
     done = run_install(clone, "test", "-k", "a b", cwd=wheels, PIP_FIND_LINKS=wheels.as_uri(), PATH="")
     assert done.returncode == 0, done.stderr
-    assert [line[:5] for line in done.stdout.splitlines()] == ["[1/1]", "     ", "RAN ["]
+    assert steps_in(done.stdout) == ["[1/1]"]
     assert done.stdout.splitlines()[-1] == f"RAN ['-k', 'a b'] {clone}"
     assert run_install(clone, "demo").stdout == f"RAN ['demo'] {clone}\n"  # all that it needs is among them
 
@@ -239,7 +243,7 @@ def test_a_package_that_was_removed_is_installed_again(clone, wheels):
     shutil.rmtree(info)
     done = run_install(clone, "demo", PIP_FIND_LINKS=wheels.as_uri())
     assert done.returncode == 0, done.stderr
-    assert "[1/1]" in done.stdout
+    assert steps_in(done.stdout) == ["[1/1]"]
     assert info.is_dir()
 
 
