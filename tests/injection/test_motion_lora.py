@@ -177,6 +177,10 @@ def test_windows_tell_which_frames_they_hold(motion, loras):
         assert torch.equal(run(motion), plain)
         window[0] = 4
         assert (run(motion) - merged).abs().max() <= 1e-5
+        window[0] = 2
+        tokens = torch.ones(1, FRAMES, 32)
+        changed = (motion.get_submodule(TO_Q)(tokens) - tokens @ motion.get_submodule(TO_Q).weight.T).abs()
+        assert (changed.amax(dim=(0, 2)) > 0.1).tolist() == [False, False, True, True]
         window[0] = 5
         with pytest.raises(InjectionError, match=r"got 4 frames as \[5, 6, 7, 8\]; the clip has 8"):
             run(motion)
