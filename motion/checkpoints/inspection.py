@@ -19,6 +19,7 @@ from motion.checkpoints.motion_file import MotionHeader, read_motion, refuse_as_
 from motion.checkpoints.weight_file import read_header
 from motion.errors import CheckpointError
 
+_GUESS = " (a guess by the file's name; its content fits others too)"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -99,6 +100,27 @@ def inspect_file(
         return _report_motion(common, read_motion(shapes, path, family=family, formats=formats))
     except CheckpointError as error:
         return common.report("motion_module", found.title, reason=_explain(error))
+
+
+def describe(report: Inspection) -> str:
+    """A report in lines of text for people; characters that a terminal would act on are left out."""
+    facts = {
+        "file": report.path,
+        "what": report.title,
+        "kind": report.kind,
+        "family": report.family and f"{report.family_title} [{report.family}]" + _GUESS * report.family_is_a_guess,
+        "base model": report.base,
+        "trained on": report.num_frames_trained and f"{report.num_frames_trained} frames",
+        "longest clip": report.max_frames and f"{report.max_frames} frames without windows",
+        "widths": ", ".join(map(str, report.widths)),
+        "rank": report.lora_rank,
+        "parameters": report.parameters is not None and f"{report.parameters:,}",
+        "type": report.dtype,
+        "size": f"{report.size_bytes:,} bytes",
+        "usable": "yes" if report.usable else f"no. {report.reason}",
+    }
+    lines = (f"{name + ':':<14}{value}" for name, value in facts.items() if value)
+    return "\n".join("".join(letter for letter in line if letter.isprintable()) for line in lines)
 
 
 def sha256_of(path: str | Path) -> str:

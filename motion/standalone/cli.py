@@ -1,4 +1,6 @@
-"""The command line: `serve` opens the page, `render` makes one clip, `demo` makes one without any weights at hand."""
+"""The command line: `serve` opens the page, `render` makes one clip, `demo` makes one without any weights at hand,
+`inspect` says what a weight file is.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `python -m motion`."""
     parser = argparse.ArgumentParser(prog="python -m motion", description="Clips from Stable Diffusion checkpoints.")
     parser.add_argument("--verbose", action="store_true", help="log what happens")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,render,demo}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,render,demo,inspect}")
     _add_serve(commands.add_parser("serve", help="open the page in a browser"))
     _add_render(commands.add_parser("render", help="make one clip"))
     _add_demo(commands.add_parser("demo", help="make a clip with small random weights, made on the spot"))
+    _add_inspect(commands.add_parser("inspect", help="say what a weight file is and whether it can be used"))
     return parser
 
 
@@ -69,6 +72,12 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="*", help="what to show")
 
 
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="weight file of any kind")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--family", help="take a motion module for one of this family, such as sd15_v2")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
     arguments = build_parser().parse_args(argv)
@@ -94,6 +103,10 @@ def _run(arguments: argparse.Namespace) -> None:
         from motion.standalone.render_command import render
 
         render(arguments)
+    elif arguments.command == "inspect":
+        from motion.standalone.inspect_command import inspect
+
+        inspect(arguments)
     else:
         from motion.standalone.demo import demo
 
