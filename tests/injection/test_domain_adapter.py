@@ -171,6 +171,8 @@ def test_works_on_a_hosts_own_layers(unet, adapter):
         layer.weight = nn.Parameter(layer.weight.float() + delta.up @ delta.down, requires_grad=False)
     with domain_adapter_applied(host, adapter, 1.0):
         got = host(*inputs(2))
+        layer = host.middle_block[1].transformer_blocks[0].attn1.to_q
+        assert layer(torch.zeros(1, 2, 64, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert (got - expected(*inputs(2))).abs().max() <= 1e-5
 
 
