@@ -131,6 +131,7 @@ class InputAccordion(gr.Checkbox, metaclass=_Variant):  # type: ignore[misc]
     def __init__(self, value: bool = False, **kwargs: Any) -> None:
         label, elem_id = kwargs.pop("label", "Accordion"), kwargs.pop("elem_id", None)
         visible = kwargs.pop("visible", True)
+        kwargs.pop("render", None)  # Gradio 4 makes a component again, unrendered, to check an update of it
         self.accordion = gr.Accordion(label=label, open=value, elem_id=elem_id, visible=visible)
         checkbox_id = f"{elem_id}-checkbox" if elem_id else None
         super().__init__(value, label=label, elem_id=checkbox_id, render=False, **kwargs)
@@ -143,7 +144,13 @@ class InputAccordion(gr.Checkbox, metaclass=_Variant):  # type: ignore[misc]
         self.accordion.__enter__()
         if not self.is_rendered:
             self.render()
-            self.change(lambda opened: gr.update(open=opened), inputs=[self], outputs=[self.accordion], queue=False)
+            self.change(
+                lambda opened: gr.update(open=opened),
+                inputs=[self],
+                outputs=[self.accordion],
+                queue=False,
+                show_progress="hidden",
+            )
         return self
 
     def __exit__(
