@@ -9,6 +9,7 @@ Learned from the running host:
 * One step is one `on_cfg_denoiser` callback and one or more UNet calls. Its rows are all conds, interleaved per frame
   where AND gives a frame several, then all unconds. The calls take these rows in order: all at once, cond and uncond
   apart (other token counts, or batching off), or without the unconds (skipped early or by NGMS).
+* img2img draws the picture's latents from the global random generator, anew for each frame and each request.
 * Opening the accordion ticks its checkbox: in the page an open accordion is an enabled script.
 """
 

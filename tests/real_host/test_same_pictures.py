@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.contract.clips import init_image
+from tests.contract.clips import init_image, read_parameters
 from tests.contract.server import Launch, make_data_dir, running
 
 pytestmark = pytest.mark.real_host
@@ -57,5 +57,9 @@ def test_hires_clips(host, embedded, report):
 
 def test_infotexts(host, embedded):
     fields = {"steps": 3, **PROMPT}
-    ours, theirs = (one.clip(**fields).info["infotexts"][0] for one in (embedded, host))
-    assert ours.rpartition(", Version")[0] == theirs.rpartition(", Version")[0]
+    ours, theirs = (read_parameters(one.clip(**fields).info["infotexts"][0]) for one in (embedded, host))
+    # The harness turns hashing off; noise from the CPU is the embedded host's rule, A1111's only without a card.
+    differing = {"Model hash", "RNG", "Version"}
+    assert [pair for pair in ours.items() if pair[0] not in differing] == [
+        pair for pair in theirs.items() if pair[0] not in differing
+    ]
