@@ -154,7 +154,9 @@ def _field_update(component: Any, key: Any, params: dict[str, Any]) -> Any:
         return gr.update()
     if isinstance(value, dict) and value.get("__type__") == "update":
         return value
-    kind = str if component.value is None else type(component.value)  # an empty Textbox of Gradio 4 holds None
+    kind: type[Any] = (
+        str if component.value is None else type(component.value)
+    )  # an empty Textbox of Gradio 4 holds None
     try:
         if kind is bool:
             return gr.update(value=str(value) != "False")

@@ -17,6 +17,8 @@ footer { display: none !important; }
 .motion-progress span { position: absolute; inset: 0; text-align: center; line-height: 1.6em; font-size: .9em; }
 .error { color: #b91c1c; background: #fef2f2; border: 1px solid #fca5a5; border-radius: 4px; padding: .6em .8em; }
 .infotext p, .html-log p { overflow-wrap: anywhere; margin: .3em 0; }
+button.tool { flex: 0 0 3.2em !important; min-width: 3.2em !important; align-self: end; }
+.form:has(> button.tool) { background: transparent; }
 .clip video { width: 100%; max-height: 40vh; background: #000; border-radius: 4px; }
 """
 

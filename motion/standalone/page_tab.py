@@ -58,7 +58,12 @@ class GenerationTab:
                 ("negative_prompt", "neg_prompt", "Negative prompt", "Negative prompt"),
             ):
                 box = gr.Textbox(
-                    label=label, show_label=False, placeholder=label, lines=2, elem_id=f"{self.name}_{elem_id}"
+                    value="",
+                    label=label,
+                    show_label=False,
+                    placeholder=label,
+                    lines=2,
+                    elem_id=f"{self.name}_{elem_id}",
                 )
                 self._add(field, box, key)
 

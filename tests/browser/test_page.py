@@ -1,0 +1,151 @@
+"""The page of `python -m motion serve`, in a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import httpx
+import pytest
+from PIL import Image
+
+from tests.browser.chromium import Page, browser
+from tests.demo_host import made_files
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return made_files(tmp_path_factory)[0]
+
+
+@pytest.fixture(scope="module")
+def address(driver, data_dir, tmp_path_factory):
+    """A server of its own process, as users start it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "motion", "serve", "--port", str(port), "--data-dir", str(data_dir)]
+    log = tmp_path_factory.mktemp("server") / "log"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+    try:
+        deadline = time.monotonic() + 180
+        while not _answers(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(port):
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/sdapi/v1/progress", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def page(driver, address):
+    page = Page(driver, address)
+    page.type("#txt2img_prompt textarea", "a lighthouse")
+    for name, value in (("width", 64), ("height", 64), ("steps", 2), ("seed", 5)):
+        page.number(f"txt2img_{name}", value)
+    return page
+
+
+def open_motion(page, **numbers):
+    page.click("#txt2img_motion > button, #txt2img_motion .label-wrap")
+    page.click("#txt2img_motion-checkbox input")
+    for name, value in numbers.items():
+        page.number(f"txt2img_motion_{name}", value)
+
+
+def test_a_clip(page, data_dir, tmp_path):
+    outputs = data_dir / "outputs" / "txt2img-images" / "motion"
+    open_motion(page, num_frames=4)
+    page.choose("txt2img_motion_motion_module", "mm-v2")
+    page.click("#txt2img_generate")
+    page.wait(lambda: page.loaded("#txt2img_gallery img"))
+    page.wait(lambda: page.loaded("#txt2img_clip video"))
+    page.driver.save_screenshot(str(tmp_path / "page.png"))
+
+    assert "Motion frames: 4" in page.text("#html_info_txt2img")
+    assert page.all(".error") == []
+    (mp4,), (gif,) = outputs.glob("*.mp4"), outputs.glob("*.gif")
+    with av.open(str(mp4)) as container:
+        assert len(list(container.decode(video=0))) == 4
+    with Image.open(gif) as image:
+        assert image.n_frames == 4
+    assert mp4.name in page.text("#txt2img_clip")
+
+
+def test_a_wrong_number_is_one_plain_message(page):
+    open_motion(page, num_frames=0)
+    page.click("#txt2img_generate")
+    page.wait(lambda: page.all("#html_log_txt2img .error"))
+    assert page.text(".error") == (
+        "`num_frames` must be a whole number from 1 to 4096, got 0. Choose a value in this range."
+    )
+
+
+def test_progress_and_interrupt(page, address):
+    page.number("txt2img_steps", 150)
+    page.click("#txt2img_generate")
+    page.wait(lambda: re.search(r"Step \d+/150.*left", page.text("#txt2img_progress")))
+    page.click("#txt2img_interrupt")
+    page.wait(lambda: page.loaded("#txt2img_gallery img"))
+    page.wait(lambda: page.text("#txt2img_progress") == "")
+    state = httpx.get(f"{address}/sdapi/v1/progress", trust_env=False).json()["state"]
+    assert state["sampling_step"] < 149
+    assert state["interrupted"]
+
+
+def test_img2img(page, tmp_path):
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "start.png")
+    next(tab for tab in page.all("button[role=tab]") if tab.text == "img2img").click()
+    page.click("#img2img_generate")
+    page.wait(lambda: "needs a picture to start from" in page.text("#html_log_img2img .error"))
+    page.find("#img2img_image input[type=file]").send_keys(str(tmp_path / "start.png"))
+    page.wait(lambda: page.loaded("#img2img_image img"))
+    for name, value in (("width", 64), ("height", 64), ("steps", 2)):
+        page.number(f"img2img_{name}", value)
+    page.click("#img2img_generate")
+    page.wait(lambda: page.loaded("#img2img_gallery img"))
+    assert "Denoising strength: 0.75" in page.text("#html_info_img2img")
+
+
+def test_an_infotext_fills_the_controls(page):
+    infotext = "a harbour\nSteps: 7, Sampler: DDIM, CFG scale: 3, Seed: 12, Size: 128x64"
+    page.type("#txt2img_prompt textarea", infotext)
+    page.click("#txt2img_paste")
+    page.wait(lambda: page.find("#txt2img_seed input").get_property("value") == "12")
+    assert page.find("#txt2img_steps input[type=number]").get_property("value") == "7"
+    assert page.find("#txt2img_sampling input").get_property("value") == "DDIM"
+    assert page.find("#txt2img_prompt textarea").get_property("value") == "a harbour"
+
+
+def test_the_page_asks_no_other_host(page, address):
+    entries = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
+    asked = [entry["params"]["request"]["url"] for entry in entries if entry["method"] == "Network.requestWillBeSent"]
+    assert any(url.startswith(address) for url in asked)
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:", "chrome"))] == []
