@@ -23,7 +23,7 @@ def find_wrong_tensor(path: Path) -> str | None:
             header = json.loads(file.read(header_bytes)) if data_bytes >= 0 else {}
         entries = {key: value for key, value in header.items() if key != "__metadata__"}
         return next(filter(None, (_fault(key, entries[key], data_bytes) for key in entries)), None)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
+    except (OSError, ValueError, ArithmeticError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
         return None
 
 

@@ -172,6 +172,8 @@ def handmade() -> dict[str, bytes]:
         "extension": b"\x80\x02\x82\x01.",
     }
     deep_json = b"[" * 20_000
+    wide_json = json.dumps({"a": {"dtype": "F16", "shape": [1.5, 10**400], "data_offsets": [0, 2]}}).encode()
+    end_of_zip = b"PK\x05\x06" + bytes(18)
     whole = bytes(2**20)
     return {
         **{f"{name}, plain": data for name, data in bombs.items()},
@@ -179,6 +181,8 @@ def handmade() -> dict[str, bytes]:
         "header of nothing": struct.pack("<Q", 0) + b"{",
         "header beyond everything": struct.pack("<Q", 2**64 - 1) + b"{" + whole,
         "deep header": struct.pack("<Q", len(deep_json) + 5) + b'{"a":' + deep_json,
+        "shape beyond every float": struct.pack("<Q", len(wide_json)) + wide_json + b"00",
+        "zip of many disks": b"PK\x03\x04" + bytes(100) + b"PK\x06\x07" + struct.pack("<LQL", 7, 0, 9) + end_of_zip,
         "header of blanks": struct.pack("<Q", 2**20) + b"{" + b" " * (2**20 - 1),
         "zip of zeros": b"PK\x03\x04" + whole,
         "pickle of zeros": b"\x80\x02" + whole,
