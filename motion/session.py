@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from motion.checkpoints.domain_adapter_file import DomainAdapter
 from motion.checkpoints.motion_file import MotionFamily
+from motion.checkpoints.motion_lora_file import MotionLora
+from motion.conditioning.lora_tags import MotionLoraRequest
 from motion.errors import InjectionError
 from motion.injection import Injection, injected
+from motion.injection.beta_schedule import chosen_schedule
+from motion.injection.domain_adapter import domain_adapter_applied
+from motion.injection.motion_lora import motion_loras_hooked, motion_loras_merged
 from motion.models.motion_module import MotionModel
 from motion.protocols import ModelHost
 from motion.settings import MotionSettings
@@ -27,15 +33,26 @@ class MotionSession:
         settings: the request.
         motion_model: weights, on any device.
         family: what the module's file is.
+        loras: motion LoRAs with what the request says of each.
+        adapter: domain adapter for the UNet's spatial attention.
     """
 
     def __init__(
-        self, host: ModelHost, settings: MotionSettings, motion_model: MotionModel, family: MotionFamily
+        self,
+        host: ModelHost,
+        settings: MotionSettings,
+        motion_model: MotionModel,
+        family: MotionFamily,
+        *,
+        loras: Sequence[tuple[MotionLora, MotionLoraRequest]] = (),
+        adapter: DomainAdapter | None = None,
     ) -> None:
         self._host = host
         self._settings = settings
         self._motion_model = motion_model
         self._family = family
+        self._loras = loras
+        self._adapter = adapter
         self._stack: ExitStack | None = None
         self._injection: Injection | None = None
 
@@ -69,19 +86,7 @@ class MotionSession:
     def _bind(self) -> None:
         with ExitStack() as stack:
             if self._settings.motion_scale != 0:  # at 0 a clip is the host's own stills, to the last bit
-                device, dtype = self._host.device_and_dtype()
-                stack.callback(self._motion_model.to, "cpu")
-                self._motion_model.to(device=device, dtype=dtype)
-                stack.enter_context(self._host.beta_schedule(self._family.beta_schedule))
-                self._injection = stack.enter_context(
-                    injected(
-                        self._host.unet(),
-                        self._motion_model,
-                        self._settings.num_frames,
-                        scale=self._settings.motion_scale,
-                        rows_of_call=self._host.rows_of_call,
-                    )
-                )
+                self._enter(stack)
             self._stack = stack.pop_all()
         logger.info(
             "%d frames with %s at scale %g on %s",
@@ -90,6 +95,37 @@ class MotionSession:
             self._settings.motion_scale,
             self._host.name,
         )
+
+    def _enter(self, stack: ExitStack) -> None:
+        settings, unet = self._settings, self._host.unet()
+        device, dtype = self._host.device_and_dtype()
+        stack.callback(self._motion_model.to, "cpu")
+        self._motion_model.to(device=device, dtype=dtype)
+        schedule = chosen_schedule(settings.beta_schedule, self._family.beta_schedule)
+        if schedule is not None:
+            stack.enter_context(self._host.beta_schedule(schedule))
+        self._enter_loras(stack)
+        if self._adapter is not None:
+            stack.enter_context(domain_adapter_applied(unet, self._adapter, settings.domain_adapter_strength))
+        self._injection = stack.enter_context(
+            injected(
+                unet,
+                self._motion_model,
+                settings.num_frames,
+                scale=settings.motion_scale,
+                rows_of_call=self._host.rows_of_call,
+            )
+        )
+
+    def _enter_loras(self, stack: ExitStack) -> None:
+        whole = [(lora, request.weight) for lora, request in self._loras if request.first_frame is None]
+        ranged = [
+            (lora, request.frame_weights(self._settings.num_frames))
+            for lora, request in self._loras
+            if request.first_frame is not None
+        ]
+        stack.enter_context(motion_loras_merged(self._motion_model, whole))
+        stack.enter_context(motion_loras_hooked(self._motion_model, ranged))
 
     def _release(self) -> None:
         stack, self._stack, self._injection = self._stack, None, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ from motion.errors import SettingsError
 MAX_FRAMES = 4096
 FORMATS = ("MP4", "GIF", "PNG")
 SEED_BEHAVIOURS = ("per frame", "same for all frames")
+BETA_SCHEDULES = ("auto", "host", "linear", "scaled linear", "SDXL 0.020")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class FieldSpec:
         parse: (name, raw value) -> value; raises SettingsError.
         label: text beside the control.
         info: one line below the control.
-        control: "checkbox", "file", "integer", "number", "slider", "choice" or "choices".
+        control: "checkbox", "module", "family", "adapter", "loras", "integer", "number", "slider", "choice" or
+            "choices".
         infotext: key in the infotext.
         minimum: smallest value, where there is one.
         maximum: largest value, where there is one.
@@ -63,6 +66,16 @@ def _parse_text(spec: FieldSpec, name: str, value: Any) -> str:
     if value is None:
         return ""
     raise _wrong(name, "text", value, "Pass a string.")
+
+
+def _parse_tags(spec: FieldSpec, name: str, value: Any) -> str:
+    """One line of tags, from text or a list of tags; what they mean is checked where their files are known."""
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        value = " ".join(value)
+    text = " ".join(_parse_text(spec, name, value).split())
+    if re.fullmatch(r"(<lora:[^<>]+> ?)*", text) is None:
+        raise _wrong(name, "tags such as <lora:pan_left:0.8>", value, "Write each motion LoRA as a tag.")
+    return text
 
 
 def _in_range(spec: FieldSpec, name: str, value: Any, kind: str) -> Any:
@@ -143,6 +156,12 @@ class MotionSettings:
         motion_scale: strength of the temporal branch; 0 makes stills, bit-identical to no module.
         seed_behaviour: "per frame": frame i starts from the noise of seed + i, as the host's batches do;
             "same for all frames": every frame starts from the noise of the clip's seed.
+        module_family: id of the family to take the module for; "auto" lets the file's content decide, and its name
+            where content can't.
+        beta_schedule: noise schedule that the sampler reads; "auto" is the module's, "host" the web UI's own.
+        motion_loras: tags such as "<lora:pan:0.8> <lora:zoom:-1@0-7>", beside those in the prompt.
+        domain_adapter: name or path of a domain adapter file; empty for none.
+        domain_adapter_strength: α of the adapter.
     """
 
     enabled: bool = _field(
@@ -151,7 +170,7 @@ class MotionSettings:
     motion_module: str = _field(
         "",
         _parse_text,
-        control="file",
+        control="module",
         label="Motion module",
         infotext="Motion module",
         info="AnimateDiff weights that fit the checkpoint; put files into models/motion.",
@@ -217,6 +236,50 @@ class MotionSettings:
         info="Per frame: seed, seed + 1, …, as a batch of images.",
         choices=SEED_BEHAVIOURS,
     )
+    module_family: str = _field(
+        "auto",
+        _parse_text,
+        control="family",
+        label="Module family",
+        infotext="Motion family",
+        info="Only where the guess shown above is wrong.",
+    )
+    beta_schedule: str = _field(
+        "auto",
+        _parse_choice,
+        control="choice",
+        label="Noise schedule",
+        infotext="Motion schedule",
+        info="auto is the schedule of the module's training.",
+        choices=BETA_SCHEDULES,
+    )
+    motion_loras: str = _field(
+        "",
+        _parse_tags,
+        control="loras",
+        label="Motion LoRAs",
+        infotext="Motion LoRAs",
+        info="<lora:name:weight>, weight -2 to 2; @0-7 after the weight limits it to frames. Works in the prompt too.",
+    )
+    domain_adapter: str = _field(
+        "",
+        _parse_text,
+        control="adapter",
+        label="Domain adapter",
+        infotext="Motion adapter",
+        info="Such as v3_sd15_adapter: keeps the training videos' look out of the frames.",
+    )
+    domain_adapter_strength: float = _field(
+        1.0,
+        _parse_number,
+        control="slider",
+        label="Adapter strength",
+        infotext="Motion adapter strength",
+        info="0 leaves the adapter out.",
+        minimum=0.0,
+        maximum=2.0,
+        step=0.05,
+    )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:
@@ -244,8 +307,9 @@ class MotionSettings:
         return cls.from_mapping(dict(zip(names, arguments, strict=False)))
 
     def to_infotext(self) -> dict[str, str]:
-        """Infotext key -> value, for every field."""
-        return {spec.infotext: _as_text(getattr(self, name)) for name, spec in field_specs().items()}
+        """Infotext key -> value, for every field that isn't empty."""
+        texts = {spec.infotext: _as_text(getattr(self, name)) for name, spec in field_specs().items()}
+        return {key: text for key, text in texts.items() if text}
 
     @classmethod
     def from_infotext(cls, parameters: Mapping[str, Any]) -> MotionSettings:

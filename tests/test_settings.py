@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import SettingsError
-from motion.settings import FORMATS, SEED_BEHAVIOURS, MotionSettings, field_specs
+from motion.settings import BETA_SCHEDULES, FORMATS, SEED_BEHAVIOURS, MotionSettings, field_specs
 
 SETTINGS = st.builds(
     MotionSettings,
@@ -22,6 +22,9 @@ SETTINGS = st.builds(
     formats=st.sets(st.sampled_from(FORMATS), min_size=1).map(lambda chosen: tuple(f for f in FORMATS if f in chosen)),
     motion_scale=st.floats(0, 2),
     seed_behaviour=st.sampled_from(SEED_BEHAVIOURS),
+    beta_schedule=st.sampled_from(BETA_SCHEDULES),
+    motion_loras=st.lists(st.sampled_from(["<lora:pan:0.8>", "<lora:zoom in:-1.0@0-7>"])).map(" ".join),
+    domain_adapter_strength=st.floats(0, 2),
 )
 
 
@@ -79,6 +82,8 @@ def test_each_bound_is_allowed_and_what_lies_beyond_is_refused(name):
         ({"formats": 4}, "`formats` must be a list"),
         ({"formats": {"MP4": 1}}, "`formats` must be a list"),
         ({"seed_behaviour": "random"}, "`seed_behaviour` must be one of"),
+        ({"motion_loras": "pan left"}, "`motion_loras` must be tags such as <lora:pan_left:0.8>, got 'pan left'"),
+        ({"motion_loras": [3]}, "`motion_loras` must be text"),
         ({"num_frame": 16}, "Unknown field `num_frame`; .* Did you mean `num_frames`"),
         ({"wibble": 16}, "Unknown field `wibble`.* Remove it"),
         ({3: 16}, "Unknown field `3`"),
@@ -92,8 +97,8 @@ def test_refuses(fields, message):
 
 
 def test_refuses_too_many_arguments():
-    with pytest.raises(SettingsError, match="at most 8 arguments, got 9"):
-        MotionSettings.from_arguments([False] * 9)
+    with pytest.raises(SettingsError, match="at most 13 arguments, got 14"):
+        MotionSettings.from_arguments([False] * 14)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import torch
 from modules import devices, sd_samplers, shared
 
 from motion.errors import InjectionError
-from motion.injection.beta_schedule import alphas_cumprod
+from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
 from motion.protocols import BetaSchedule, FrameRows
 
 
@@ -61,16 +61,34 @@ class A1111Host:
 
     @contextmanager
     def beta_schedule(self, schedule: BetaSchedule) -> Iterator[None]:
-        """Make this request's sampler read `schedule`."""
+        """Make this request's sampler read `schedule`; it keeps zero terminal SNR where the checkpoint has it."""
         sd_model = self._p.sd_model
         before = sd_model.alphas_cumprod
-        sd_model.alphas_cumprod = alphas_cumprod(schedule).to(before)
+        table = alphas_cumprod(schedule)
+        if has_zero_terminal_snr(before):
+            table = with_zero_terminal_snr(table)
+        sd_model.alphas_cumprod = table.to(before)
         try:
             if getattr(self._p, "init_latent", None) is not None:
                 self._p.sampler = sd_samplers.create_sampler(self._p.sampler_name, sd_model)
             yield
         finally:
             sd_model.alphas_cumprod = before
+
+    def use_lcm_steps(self, original_steps: int) -> None:
+        """Make this request's sampler, where it is LCM, divide `original_steps` of the training's timesteps.
+
+        The host's LCM sampler knows the 50 of its first models only. It is made anew for each pass, so nothing has to
+        be put back.
+        """
+        denoiser: Any = getattr(getattr(self._p.sampler, "model_wrap_cfg", None), "inner_model", None)
+        if not hasattr(denoiser, "skip_steps"):
+            return
+        alphas = self._p.sd_model.alphas_cumprod
+        denoiser.skip_steps = len(alphas) // original_steps
+        valid = alphas[denoiser.skip_steps - 1 :: denoiser.skip_steps]
+        sigmas = ((1 - valid) / valid).sqrt().to(denoiser.sigmas)
+        denoiser.sigmas, denoiser.log_sigmas = sigmas, sigmas.log()
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """Take the rows of a denoiser step, as `on_cfg_denoiser` sees them. What is wrong is said in the next call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from modules import processing, shared
@@ -12,7 +13,8 @@ from modules import processing, shared
 from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.a1111 import A1111Host
 from motion.host.clip_output import ClipOutput
-from motion.host.module_files import ModuleCache
+from motion.host.module_files import LoadedModule, ModelFiles
+from motion.host.prompt_tags import requests_in_field, take_tags_from_prompts
 from motion.host.sample_hook import set_generation
 from motion.injection.inject import matching_sites
 from motion.session import MotionSession
@@ -27,23 +29,24 @@ class ClipGeneration:
     Args:
         p: the host's processing object.
         settings: the checked request.
-        modules: loaded motion modules.
+        files: weight files, and the module that is kept loaded.
     """
 
-    def __init__(self, p: Any, settings: MotionSettings, modules: ModuleCache) -> None:
+    def __init__(self, p: Any, settings: MotionSettings, files: ModelFiles) -> None:
         self._p = p
         self._settings = settings
-        self._modules = modules
+        self._files = files
         self._error: Exception | None = None
         self._host = A1111Host(p, settings.num_frames)
         self._session: MotionSession | None = None
         self._output: ClipOutput | None = None
+        self._lcm_original_steps: int | None = None
         self._request_changes = ExitStack()
 
     @classmethod
     def refused(cls, p: Any, error: Exception) -> ClipGeneration:
         """A generation that only raises `error` when sampling begins."""
-        generation = cls(p, MotionSettings(), ModuleCache())
+        generation = cls(p, MotionSettings(), ModelFiles())
         generation._error = error
         return generation
 
@@ -75,7 +78,7 @@ class ClipGeneration:
                 "The gallery's upscale button works on one picture, a clip has many. Turn Motion off, or enable Hires. "
                 "fix and generate the clip again."
             )
-        _, config = self._modules.inspect(settings.motion_module)
+        _, config = self._files.inspect(settings.motion_module, settings.module_family)
         if settings.num_frames > config.max_length:
             raise SettingsError(
                 f"`num_frames` must be at most {config.max_length} with this motion module, got "
@@ -93,31 +96,52 @@ class ClipGeneration:
             setattr(self._p, name, value)
 
     def check_model(self) -> None:
-        """Check that the checkpoint fits, spread the seeds and describe the clip in the infotext.
+        """Read all weights, check that the checkpoint fits, spread the seeds and describe the clip in the infotext.
 
         Raises:
-            MotionError: the motion module is of another family or width, or the request asks for a refiner.
+            MotionError: the motion module is of another family or width, a LoRA or an adapter does not fit, or the
+                request asks for a refiner.
         """
-        p = self._p
+        p, settings = self._p, self._settings
         if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
             raise SettingsError(
                 f"A refiner changes the checkpoint in mid-clip, which is not supported, got '{p.refiner_checkpoint}'. "
                 "Turn the refiner off."
             )
+        loaded = self._load_module()
+        requests = (
+            *requests_in_field(settings.motion_loras, self._files.is_motion_lora),
+            *take_tags_from_prompts(p, self._files.is_motion_lora),
+        )
+        for request in requests:
+            request.frame_weights(settings.num_frames)
+        self._session = MotionSession(
+            self._host,
+            settings,
+            loaded.model,
+            loaded.family,
+            loras=[(self._files.load_lora(request.name), request) for request in requests],
+            adapter=self._files.load_adapter(settings.domain_adapter) if settings.domain_adapter else None,
+        )
+        self._lcm_original_steps = loaded.family.lcm_original_steps
+        if settings.seed_behaviour == SEED_BEHAVIOURS[1]:
+            frames = settings.num_frames
+            p.all_seeds = [p.all_seeds[0] + index // frames for index in range(len(p.all_seeds))]
+            p.all_subseeds = [p.all_subseeds[0] + index // frames for index in range(len(p.all_subseeds))]
+        described = replace(settings, motion_loras=" ".join(request.tag for request in requests))
+        p.extra_generation_params.update(described.to_infotext())
+
+    def _load_module(self) -> LoadedModule:
+        settings = self._settings
         _, dtype = self._host.device_and_dtype()
-        loaded = self._modules.load(self._settings.motion_module, dtype)
+        loaded = self._files.load(settings.motion_module, settings.module_family, dtype)
         if loaded.family.base != self._host.base():
             raise SettingsError(
                 f"`motion_module` must fit the checkpoint, which is {self._host.base()}, got "
-                f"'{self._settings.motion_module}' ({loaded.family.title}) for {loaded.family.base}. Choose another."
+                f"'{settings.motion_module}' ({loaded.family.title}) for {loaded.family.base}. Choose another."
             )
         matching_sites(self._host.unet(), loaded.model)
-        self._session = MotionSession(self._host, self._settings, loaded.model, loaded.family)
-        if self._settings.seed_behaviour == SEED_BEHAVIOURS[1]:
-            frames = self._settings.num_frames
-            p.all_seeds = [p.all_seeds[0] + index // frames for index in range(len(p.all_seeds))]
-            p.all_subseeds = [p.all_subseeds[0] + index // frames for index in range(len(p.all_subseeds))]
-        p.extra_generation_params.update(self._settings.to_infotext())
+        return loaded
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """A denoiser step begins (`on_cfg_denoiser`)."""
@@ -143,14 +167,16 @@ class ClipGeneration:
             self._session.rebind()
         return original(*args, **kwargs)
 
-    def check_active(self) -> None:
-        """Sampling begins outside our `p.sample` wrapper when somebody replaced it: stop, or stills would come out."""
+    def begin_sampling(self) -> None:
+        """Sampling begins. Outside our `p.sample` wrapper somebody replaced it: stop, or stills would come out."""
         if self._session is None or not self._session.is_active:
             self._error = self._error or InjectionError(
                 "Another extension replaced this request's sampling, so the motion module could not run. Turn it off."
             )
             shared.state.interrupted = True
             self._report(self._error)
+        elif self._lcm_original_steps is not None:
+            self._host.use_lcm_steps(self._lcm_original_steps)
 
     def take_frame(self, pp: Any) -> None:
         """The host shows one finished frame; other scripts may still change `pp.image`."""

@@ -1,103 +1,134 @@
-"""Motion module files on disk: where they are, which one a name means, and the one that is kept loaded."""
+"""Weight files of the extension on disk: where they are, which one a name means, and the module that is kept loaded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from modules import paths, shared
 
+from motion.checkpoints.domain_adapter_file import DomainAdapter, load_domain_adapter
+from motion.checkpoints.format_types import Kind
+from motion.checkpoints.inspection import Inspection, inspect_file
+from motion.checkpoints.library import LibraryEntry, ModelLibrary
 from motion.checkpoints.motion_file import MotionFamily, inspect_motion_file, load_motion_model
+from motion.checkpoints.motion_lora_file import MotionLora, load_motion_lora
 from motion.errors import CheckpointError, SettingsError
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+FOLDERS_OPTION = "motion_module_folders"
+_OLDER_EXTENSIONS = "*animatediff*/model"
 
 
 def module_folders() -> list[Path]:
-    """Folders that are searched, the first being the one to put files into."""
+    """Folders that are searched for motion modules and adapters, the first being the one to put files into."""
     chosen = getattr(shared.cmd_opts, "motion_module_dir", None)
-    own = [Path(chosen)] if chosen else []
-    return [*own, Path(paths.models_path) / "motion", Path(__file__).resolve().parents[2] / "models"]
+    extra = [folder.strip() for folder in str(getattr(shared.opts, FOLDERS_OPTION, "") or "").split(";")]
+    extensions = Path(getattr(paths, "extensions_dir", "") or "extensions")
+    return [
+        *([Path(chosen)] if chosen else []),
+        Path(paths.models_path) / "motion",
+        *(Path(folder) for folder in extra if folder),
+        *(sorted(extensions.glob(_OLDER_EXTENSIONS)) if extensions.is_dir() else []),
+    ]
 
 
-def module_names() -> list[str]:
-    """File names offered in the UI, sorted; a file in a subfolder is named with it."""
-    found = {
-        str(path.relative_to(folder))
-        for folder in module_folders()
-        if folder.is_dir()
-        for path in _files(folder)
-        if path.suffix.lower() in SUFFIXES
-    }
-    return sorted(found, key=str.lower)
-
-
-def find_module(name: str) -> Path:
-    """The file that `name` (as in the drop-down, without its suffix, or a path) means.
-
-    Raises:
-        SettingsError: no name was given.
-        CheckpointError: there is no such file.
-    """
-    if not name or name == "None":
-        raise SettingsError(
-            "`motion_module` must name a motion module file, got none. "
-            f"Put an AnimateDiff module into {module_folders()[0]} and choose it."
-        )
-    candidates = [Path(name), *(folder / name for folder in module_folders())]
-    for path in candidates:
-        if path.exists():
-            return path
-    for folder in module_folders():
-        for path in _files(folder) if folder.is_dir() else ():
-            if path.stem == name and path.suffix.lower() in SUFFIXES:
-                return path
-    known = module_names()
-    raise CheckpointError(
-        name,
-        "there is no motion module of this name.",
-        f"Choose one of: {', '.join(known)}." if known else f"Put the file into {module_folders()[0]}.",
-    )
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def lora_folders() -> list[Path]:
+    """Folders that are searched for motion LoRAs: the host's own, then those of the motion modules."""
+    host = getattr(shared.cmd_opts, "lora_dir", None) or Path(paths.models_path) / "Lora"
+    return [Path(host), *module_folders()]
 
 
 @dataclass
 class LoadedModule:
     """A motion module in memory, with what its file was when it was read."""
 
-    stamp: tuple[str, int, int, torch.dtype]
+    stamp: tuple[str, int, int, torch.dtype, str]
     model: MotionModel
     family: MotionFamily
 
 
-class ModuleCache:
-    """Keeps the motion module of the last clip, on the CPU, so that the next clip needs no reading."""
+class ModelFiles:
+    """Lists files by content, with a cache of their headers, and keeps the last clip's module on the CPU."""
 
     def __init__(self) -> None:
         self._loaded: LoadedModule | None = None
+        self._libraries: dict[Kind, ModelLibrary] = {}
 
-    def inspect(self, name: str) -> tuple[MotionFamily, MotionModuleConfig]:
-        """What the named file is, from its header."""
-        return inspect_motion_file(find_module(name))
+    def names(self, kind: Kind) -> list[str]:
+        """Names of the files of one kind, as drop-downs offer them; a file that can't be used says why when chosen."""
+        return [entry.name for entry in self._entries(kind)]
 
-    def load(self, name: str, dtype: torch.dtype) -> LoadedModule:
-        """The named module in `dtype`, read again when the file has changed."""
-        path = find_module(name)
+    def describe(self, name: str) -> Inspection | None:
+        """What the motion module `name` is; None while none is chosen."""
+        return inspect_file(self.find("motion_module", name)) if name else None
+
+    def find(self, kind: Kind, name: str) -> Path:
+        """The file that `name` (as in the drop-down, without its suffix, or a path) means.
+
+        Raises:
+            SettingsError: no name was given.
+            CheckpointError: there is no such file.
+        """
+        words = kind.replace("_", " ")
+        folders = lora_folders() if kind == "motion_lora" else module_folders()
+        if not name or name == "None":
+            raise SettingsError(
+                f"`{kind}` must name a {words} file, got none. Put one into {folders[0]} and choose it."
+            )
+        for path in (Path(name), *(folder / name for folder in folders)):
+            if path.exists():
+                return path
+        entries = self._entries(kind)
+        for entry in entries:
+            if entry.path.stem == name:
+                return entry.path
+        known = ", ".join(entry.name for entry in entries)
+        remedy = f"Choose one of: {known}." if known else f"Put the file into {folders[0]}."
+        raise CheckpointError(name, f"there is no {words} of this name.", remedy)
+
+    def is_motion_lora(self, name: str) -> bool:
+        """True when the tag `<lora:name>` means a motion LoRA of ours and no ordinary one."""
+        return any(name in (entry.path.stem, entry.name) for entry in self._entries("motion_lora"))
+
+    def inspect(self, name: str, family: str) -> tuple[MotionFamily, MotionModuleConfig]:
+        """What the motion module `name` is, from its header; `family` is an id or "auto"."""
+        return inspect_motion_file(self.find("motion_module", name), family=_chosen(family))
+
+    def load(self, name: str, family: str, dtype: torch.dtype) -> LoadedModule:
+        """The motion module `name` in `dtype`, read again when the file has changed."""
+        path = self.find("motion_module", name)
         status = os.stat(path)
-        stamp = (str(path.resolve()), status.st_mtime_ns, status.st_size, dtype)
+        stamp = (str(path.resolve()), status.st_mtime_ns, status.st_size, dtype, family)
         if self._loaded is None or self._loaded.stamp != stamp:
             self._loaded = None  # free it before the next one is read
-            model, family = load_motion_model(path, device=torch.device("cpu"), dtype=dtype)
-            self._loaded = LoadedModule(stamp, model, family)
+            device = torch.device("cpu")
+            model, found = load_motion_model(path, device=device, dtype=dtype, family=_chosen(family))
+            self._loaded = LoadedModule(stamp, model, found)
         return self._loaded
 
-    def clear(self) -> None:
-        """Free the module."""
+    def load_lora(self, name: str) -> MotionLora:
+        """The motion LoRA `name`."""
+        return load_motion_lora(self.find("motion_lora", name))
+
+    def load_adapter(self, name: str) -> DomainAdapter:
+        """The domain adapter `name`."""
+        return load_domain_adapter(self.find("domain_adapter", name))
+
+    def unload(self) -> None:
+        """Free the module that is kept."""
         self._loaded = None
+
+    def _entries(self, kind: Kind) -> list[LibraryEntry]:
+        folders = lora_folders() if kind == "motion_lora" else module_folders()
+        library = self._libraries.get(kind)
+        if library is None or library.folders != folders:
+            cache = Path(paths.data_path) / "cache" / f"motion_files_{kind}.json"
+            library = self._libraries[kind] = ModelLibrary(folders, cache)
+        return library.entries((kind,))
+
+
+def _chosen(family: str) -> str | None:
+    return None if family == "auto" else family

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from modules import script_callbacks
+from modules import script_callbacks, shared
 
+from motion.host.module_files import FOLDERS_OPTION
 from motion.host.sample_hook import current_generation
 
 
 def register() -> None:
     """Tell the host which of its events we follow. Called by the entry script each time the host loads it."""
     script_callbacks.on_cfg_denoiser(_on_cfg_denoiser)
+    script_callbacks.on_ui_settings(_on_ui_settings)
+
+
+def _on_ui_settings() -> None:
+    shared.opts.add_option(
+        FOLDERS_OPTION,
+        shared.OptionInfo(
+            "", "Further folders of motion modules and domain adapters, separated by ;", section=("motion", "Motion")
+        ),
+    )
 
 
 def _on_cfg_denoiser(params: Any) -> None:

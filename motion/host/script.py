@@ -9,7 +9,7 @@ from modules import scripts
 
 from motion.errors import MotionError
 from motion.host.generation import ClipGeneration
-from motion.host.module_files import ModuleCache
+from motion.host.module_files import ModelFiles
 from motion.host.sample_hook import current_generation, set_generation
 from motion.host.ui import build_controls, infotext_fields
 from motion.settings import MotionSettings
@@ -24,7 +24,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
     generation keeps it and raises it from `p.sample`, where the host shows it and stops.
     """
 
-    modules: ClassVar[ModuleCache] = ModuleCache()  # both tabs share it; a reload of the scripts keeps it
+    files: ClassVar[ModelFiles] = ModelFiles()  # both tabs share it, and the module that it keeps loaded
 
     def title(self) -> str:
         """Name in the page and key in the API's `alwayson_scripts`."""
@@ -36,7 +36,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The accordion's controls, in the order of the settings' fields."""
-        controls = build_controls("img2img" if is_img2img else "txt2img")
+        controls = build_controls("img2img" if is_img2img else "txt2img", self.files)
         self.infotext_fields = infotext_fields(controls)
         self.paste_field_names = [name for _, name in self.infotext_fields if isinstance(name, str)]
         return list(controls.values())
@@ -50,7 +50,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
             set_generation(p, ClipGeneration.refused(p, error))
             return
         if settings.enabled:
-            generation = ClipGeneration(p, settings, self.modules)
+            generation = ClipGeneration(p, settings, self.files)
             set_generation(p, generation)
             generation.guard(generation.prepare)
 
@@ -64,7 +64,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
         """Sampling begins; refuse when somebody replaced `p.sample` without calling ours."""
         generation = current_generation(p)
         if generation is not None:
-            generation.check_active()
+            generation.begin_sampling()
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         """One frame has passed the other scripts' hands."""

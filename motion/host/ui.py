@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 from modules.ui_components import InputAccordion, ToolButton
 
-from motion.host.module_files import module_names
+from motion.checkpoints.inspection import Inspection
+from motion.checkpoints.motion_families import MOTION_FAMILIES
+from motion.errors import MotionError
+from motion.host.module_files import ModelFiles
 from motion.settings import FieldSpec, MotionSettings, field_default, field_specs
 
 _ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale", "seed_behaviour"))
+_LORA_ROWS = (("motion_loras",), ("domain_adapter", "domain_adapter_strength"))
+_MODULE_ROWS = (("module_family", "beta_schedule"),)
 
 
-def build_controls(tab: str) -> dict[str, Any]:
+def build_controls(tab: str, files: ModelFiles) -> dict[str, Any]:
     """Field name -> component, in field order, made inside the host's current Blocks context.
 
     Args:
         tab: "txt2img" or "img2img", part of the element ids.
+        files: the weight files to offer.
     """
     specs = field_specs()
     controls: dict[str, Any] = {}
-    with InputAccordion(False, label=specs["enabled"].label, elem_id=f"{tab}_motion") as enabled:
-        controls["enabled"] = enabled
-        for row in _ROWS:
+
+    def add_rows(rows: tuple[tuple[str, ...], ...]) -> None:
+        for row in rows:
             with gr.Row():
                 for name in row:
-                    controls[name] = _control(name, specs[name], f"{tab}_motion_{name}")
-                if row == ("motion_module",):
-                    _refresh_button(controls["motion_module"], f"{tab}_motion_refresh")
+                    controls[name] = _control(name, specs[name], f"{tab}_motion_{name}", files)
+
+    with InputAccordion(False, label=specs["enabled"].label, elem_id=f"{tab}_motion") as enabled:
+        controls["enabled"] = enabled
+        with gr.Row():
+            controls["motion_module"] = _control(
+                "motion_module", specs["motion_module"], f"{tab}_motion_motion_module", files
+            )
+            refresh = ToolButton(value="🔄", elem_id=f"{tab}_motion_refresh", tooltip="Look for weight files again")
+        status = gr.HTML(_module_status(files, controls["motion_module"].value), elem_id=f"{tab}_motion_status")
+        add_rows(_ROWS[1:])
+        with gr.Accordion("Motion LoRA and domain adapter", open=False, elem_id=f"{tab}_motion_loras_group"):
+            add_rows(_LORA_ROWS)
+            added = gr.Dropdown(
+                choices=files.names("motion_lora"),
+                value=None,
+                label="Add a motion LoRA",
+                info="Appends its tag to the line above.",
+                elem_id=f"{tab}_motion_add_lora",
+            )
+        with gr.Accordion("Module details", open=False, elem_id=f"{tab}_motion_details_group"):
+            add_rows(_MODULE_ROWS)
+            unload = gr.Button("Unload the motion module from memory", elem_id=f"{tab}_motion_unload")
+    _connect(controls, files, refresh, status, added, unload)
     return {name: controls[name] for name in specs}
 
 
@@ -37,12 +65,54 @@ def infotext_fields(controls: dict[str, Any]) -> list[tuple[Any, Any]]:
     return [(control, _reader(name)) for name, control in controls.items()]
 
 
-def _reader(name: str) -> Any:
-    key = field_specs()[name].infotext
+def _connect(controls: dict[str, Any], files: ModelFiles, refresh: Any, status: Any, added: Any, unload: Any) -> None:
+    module, adapter, loras = controls["motion_module"], controls["domain_adapter"], controls["motion_loras"]
+
+    def look_again() -> list[Any]:
+        kinds = ("motion_module", "domain_adapter", "motion_lora")
+        choices = [files.names(kind) for kind in kinds]  # type: ignore[arg-type]
+        choices[1] = ["", *choices[1]]
+        return [gr.update(choices=names) for names in choices]
+
+    def add_lora(text: str, name: str | None) -> tuple[str, Any]:
+        stem = name.rpartition(".")[0].rpartition("/")[2] if name else ""
+        return (f"{text} <lora:{stem}:1.0>".strip() if stem else text), gr.update(value=None)
+
+    refresh.click(look_again, inputs=[], outputs=[module, adapter, added], show_progress=False)
+    module.change(lambda name: _module_status(files, name), inputs=[module], outputs=[status], show_progress=False)
+    added.input(add_lora, inputs=[loras, added], outputs=[loras, added], show_progress=False)
+    unload.click(files.unload, inputs=[], outputs=[])
+
+
+def _module_status(files: ModelFiles, name: str | None) -> str:
+    """One line on what the chosen file is, escaped for HTML."""
+    try:
+        report = files.describe(name or "")
+    except MotionError as error:
+        return _escaped(str(error))
+    return _escaped(_in_words(report)) if report is not None else "Choose a motion module."
+
+
+def _in_words(report: Inspection) -> str:
+    if not report.usable:
+        return f"This file can't be used: {report.reason}"
+    guess = " (a guess by its name; see Module details)" if report.family_is_a_guess else ""
+    return (
+        f"{report.family_title}{guess}, trained on {report.num_frames_trained} frames, "
+        f"up to {report.max_frames}, for {report.base} checkpoints."
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _reader(name: str) -> Callable[[dict[str, Any]], Any]:
+    key, enabled = field_specs()[name].infotext, field_specs()["enabled"].infotext
 
     def read(parameters: dict[str, Any]) -> Any:
-        if key not in parameters:
-            return False if name == "enabled" and "Prompt" in parameters else None
+        if key not in parameters:  # a clip's infotext leaves out what is empty; a still's leaves all fields alone
+            return _shown(field_default(name)) if enabled in parameters or name == "enabled" else None
         return _shown(getattr(MotionSettings.from_infotext({key: parameters[key]}), name))
 
     return read
@@ -55,12 +125,16 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _control(name: str, spec: FieldSpec, elem_id: str) -> Any:
+def _control(name: str, spec: FieldSpec, elem_id: str, files: ModelFiles) -> Any:
     default = _shown(field_default(name))
     common = {"label": spec.label, "info": spec.info, "elem_id": elem_id, "interactive": True}
-    if spec.control == "file":
-        names = module_names()
+    if spec.control == "module":
+        names = files.names("motion_module")
         return gr.Dropdown(choices=names, value=names[0] if names else None, **common)
+    if spec.control == "adapter":
+        return gr.Dropdown(choices=["", *files.names("domain_adapter")], value=default, **common)
+    if spec.control == "family":
+        return gr.Dropdown(choices=[default, *MOTION_FAMILIES], value=default, **common)
     if spec.control == "choices":
         return gr.CheckboxGroup(choices=list(spec.choices), value=default, **common)
     if spec.control == "choice":
@@ -70,8 +144,3 @@ def _control(name: str, spec: FieldSpec, elem_id: str) -> Any:
     if spec.control == "integer":
         return gr.Number(value=default, precision=0, **common)
     return gr.Textbox(value=default, max_lines=1, **common)
-
-
-def _refresh_button(dropdown: Any, elem_id: str) -> None:
-    button = ToolButton(value="🔄", elem_id=elem_id, tooltip="Look for motion modules again")
-    button.click(lambda: gr.update(choices=module_names()), inputs=[], outputs=[dropdown], show_progress=False)

@@ -1,6 +1,7 @@
 """The extension's script in the embedded host, with a tiny checkpoint and motion modules that fit it."""
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from motion.models.motion_module import MotionModel, MotionModuleConfig
@@ -55,7 +56,26 @@ def module_folder(tmp_path_factory):
     (folder / "text.safetensors").write_text("<!DOCTYPE html><html>not a model</html>")
     wide = MotionModel(MotionModuleConfig((64,) * 4, (64,) * 4, None, 32))
     save_file(wide.state_dict(), folder / "wide.safetensors")
+    _write_loras(folder)
     return folder
+
+
+def _write_loras(folder):
+    generator = torch.Generator().manual_seed(9)
+
+    def write(name, layers):
+        state = {}
+        for layer, (out_width, in_width) in layers.items():
+            state[f"{layer}.down.weight"] = torch.randn(4, in_width, generator=generator)
+            state[f"{layer}.up.weight"] = torch.randn(out_width, 4, generator=generator)
+        save_file(state, folder / f"{name}.safetensors")
+
+    motion = "down_blocks.0.motion_modules.{}.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor."
+    write("pan", {motion.format(place) + "to_v_lora": (32, 32) for place in (0, 1)})
+    write("zoom", {motion.format(0) + "to_out_lora": (32, 32)})
+    spatial = "down_blocks.0.attentions.0.transformer_blocks.0.attn{}.processor.to_v_lora"
+    write("adapter", {spatial.format(1): (32, 32), spatial.format(2): (32, 16)})
+    write("ordinary", {"lora_unet_down_blocks_0_attentions_0_proj_in.lora": (32, 32)})
 
 
 @pytest.fixture(scope="session")

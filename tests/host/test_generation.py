@@ -265,7 +265,7 @@ BAD = [
     ({"motion_module": ""}, "must name a motion module file, got none"),
     (
         {"motion_module": "missing"},
-        "there is no motion module of this name. Choose one of: text.safetensors, v1.safetensors",
+        "there is no motion module of this name. Choose one of: v1.safetensors, v2.safetensors",
     ),
     ({"num_frames": 0}, "`num_frames` must be a whole number from 1"),
     ({"num_frames": 10**9}, "got 1000000000"),
@@ -274,6 +274,14 @@ BAD = [
     ({"frames": 3}, "Unknown field `frames`"),
     ({"motion_module": "text.safetensors"}, "text.safetensors: "),
     ({"motion_module": "wide.safetensors"}, "32 channels there, the motion module 64"),
+    ({"motion_module": "pan.safetensors"}, "motion LoRA"),
+    ({"motion_loras": "<lora:missing:1>"}, "must name motion LoRAs, got <lora:missing:1>, which is none"),
+    ({"motion_loras": "<lora:ordinary:1>"}, "must name motion LoRAs, got <lora:ordinary:1>, which is none"),
+    ({"motion_loras": "<lora:pan:3>"}, "must be from -2 to 2, got 3"),
+    ({"motion_loras": "<lora:pan:1@0-4>"}, "must end by frame 3, the clip's last, got 0-4"),
+    ({"domain_adapter": "missing"}, "there is no domain adapter of this name. Choose one of: adapter.safetensors"),
+    ({"domain_adapter": "pan.safetensors"}, "motion LoRA"),
+    ({"module_family": "sdxl_beta"}, "sdxl_beta"),
 ]
 
 
