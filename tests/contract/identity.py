@@ -16,7 +16,7 @@ HOOKS = (
     *("postprocess_batch_list", "postprocess_image", "postprocess_maskoverlay", "postprocess_image_after_composite"),
     "postprocess",
 )
-FAST_HOOKS = ("process_before_every_sampling", "post_sample")
+FAST_HOOKS = ("process_before_every_sampling",)
 HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.5}
 
 
@@ -37,10 +37,8 @@ def unchanged(host):
     before = host.txt2img(**STILL)
     host.post("/contract/baseline")
     yield
-    changes = host.get("/contract/changes")["changes"]
-    assert changes == []
-    assert host.txt2img(**STILL).files == before.files
     assert host.get("/contract/changes")["changes"] == []
+    assert host.txt2img(**STILL).files == before.files
 
 
 class IdentityContract:
@@ -51,6 +49,7 @@ class IdentityContract:
         with unchanged(host):
             assert host.clip(module=module).status == 200
 
+    @pytest.mark.thorough
     def test_after_two_modules_a_picture_to_picture_and_a_hires_clip(self, host):
         with unchanged(host):
             assert host.clip(module="v3").status == 200
@@ -66,7 +65,9 @@ class IdentityContract:
             assert len(answer.mp4s) == 1  # the host goes on after it, so must we
             assert f"probe: {hook}" in host.log.read_text(errors="replace")
 
-    @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.thorough), 3])
+    @pytest.mark.parametrize(
+        "number", [pytest.param(1, marks=pytest.mark.thorough), 2, pytest.param(3, marks=pytest.mark.thorough)]
+    )
     def test_after_a_unet_call_has_raised(self, host, number):
         with unchanged(host):
             answer = host.clip(steps=3, probe={"raise_in_unet_call": number})
@@ -96,7 +97,7 @@ class IdentityContract:
     def test_after_an_interrupt(self, host):
         with unchanged(host):
             thread, answers = host.clip_in_background(steps=60, probe={"slow_seconds": 0.1})
-            progress = wait_for_step(host, 3)
+            progress = wait_for_step(host, 2)
             assert 0 < progress["progress"] < 1
             began = time.monotonic()
             host.post("/sdapi/v1/interrupt")

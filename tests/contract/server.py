@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.contract.client import Host, HostUnreachableError
-from tests.contract.weights import MOTION_MODULES, write_checkpoint, write_motion_module, write_other_files
+from tests.contract.weights import CLIP_LAYERS, MOTION_MODULES, write_checkpoint, write_motion_module, write_other_files
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).resolve().parent / "probe"
 CHECKPOINT = "narrow"
 READY_FILE = "contract-probe-ready"  # written by the probe
-START_SECONDS = 300
+START_SECONDS = 240  # less than pytest's limit for one test, so that the host's log gets shown
 STOP_SECONDS = 20
 
 # The CPU in full precision: the same numbers on every machine, whatever card it has.
@@ -38,19 +38,22 @@ class HostStartError(Exception):
     """A host did not come up; the message holds the end of its log."""
 
 
-def make_data_dir(folder: Path, *, with_extension: bool, models: Path | None = None) -> Path:
+def make_data_dir(
+    folder: Path, *, with_extension: bool, models: Path | None = None, text_layers: int = CLIP_LAYERS
+) -> Path:
     """A host's data folder with narrow weights, the probe and, for a web UI, a link to this repository.
 
     Args:
         folder: made if missing.
         with_extension: whether `extensions/` gets this repository; the embedded host brings it along.
         models: another data folder's models to share; otherwise they are made.
+        text_layers: layers of the text encoder; web UIs know CLIP-L only, whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if models is not None:
         _link_or_copy(models, folder / "models")
     else:
-        _write_models(folder / "models")
+        _write_models(folder / "models", text_layers)
     extensions = folder / "extensions"
     shutil.copytree(PROBE, extensions / "contract-probe", ignore=shutil.ignore_patterns("__pycache__"))
     if with_extension:
@@ -60,8 +63,8 @@ def make_data_dir(folder: Path, *, with_extension: bool, models: Path | None = N
     return folder
 
 
-def _write_models(folder: Path) -> None:
-    write_checkpoint(folder / "Stable-diffusion", CHECKPOINT)
+def _write_models(folder: Path, text_layers: int) -> None:
+    write_checkpoint(folder / "Stable-diffusion", CHECKPOINT, text_layers=text_layers)
     for name, manifest in MOTION_MODULES.items():
         write_motion_module(folder / "motion" / f"{name}.safetensors", manifest)
     write_other_files(folder / "motion" / "wrong")  # sorted last, so that the page offers a good one first

@@ -7,6 +7,7 @@ the motion modules that are multiples of 320, and of the autoencoder that are mu
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.manifests import read_manifest
 
 UNET_WIDTH = 32  # GroupNorm with 32 groups wants multiples of 32
 VAE_WIDTH = 32
+CLIP_LAYERS = 12
 MOTION_MODULES = {"v1": "mm_sd_v15", "v2": "mm_sd_v15_v2", "v3": "v3_sd15_mm"}
 
 CHECKPOINT_YAML = f"""\
@@ -80,8 +82,12 @@ model:
 """
 
 
-def write_checkpoint(folder: Path, name: str, *, seed: int = 0) -> Path:
+def write_checkpoint(folder: Path, name: str, *, seed: int = 0, text_layers: int = CLIP_LAYERS) -> Path:
     """An SD1.5 checkpoint `<name>.safetensors` (half precision) with its `<name>.yaml`."""
+
+    def wanted(key: str) -> bool:
+        layer = re.search(r"encoder\.layers\.(\d+)\.", key)
+        return layer is None or int(layer.group(1)) < text_layers
 
     def narrowed(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if key.startswith("model.diffusion_model."):
@@ -91,7 +97,8 @@ def write_checkpoint(folder: Path, name: str, *, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tables = _schedule_tables()
     path = folder / f"{name}.safetensors"
-    _write(path, "v1-5-pruned-emaonly", narrowed, seed, tables)
+    shapes = {key: value for key, value in read_manifest("v1-5-pruned-emaonly").items() if wanted(key)}
+    _write(path, shapes, narrowed, seed, tables)
     (folder / f"{name}.yaml").write_text(CHECKPOINT_YAML, encoding="utf-8")
     return path
 
@@ -99,7 +106,7 @@ def write_checkpoint(folder: Path, name: str, *, seed: int = 0) -> Path:
 def write_motion_module(path: Path, manifest: str, *, width: int = UNET_WIDTH, seed: int = 0) -> Path:
     """A motion module (or any file whose widths are multiples of 320) of one public file's layout."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, manifest, lambda key, shape: _scaled(shape, 320, width), seed, {})
+    _write(path, read_manifest(manifest), lambda key, shape: _scaled(shape, 320, width), seed, {})
     return path
 
 
@@ -119,13 +126,13 @@ def _scaled(shape: tuple[int, ...], public: int, ours: int) -> tuple[int, ...]:
 
 def _write(
     path: Path,
-    manifest: str,
+    shapes: Mapping[str, tuple[tuple[int, ...], str]],
     narrowed: Callable[[str, tuple[int, ...]], tuple[int, ...]],
     seed: int,
     tables: Mapping[str, Tensor],
 ) -> None:
     state = {}
-    for key, (shape, dtype) in read_manifest(manifest).items():
+    for key, (shape, dtype) in shapes.items():
         if key in tables:
             state[key] = tables[key]
         elif "int" in dtype.lower() or dtype.upper().startswith(("I", "U")):

@@ -16,7 +16,7 @@ from tests.contract.server import Launch, make_data_dir, running
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
-    make_data_dir(folder / "data", with_extension=False)
+    make_data_dir(folder / "data", with_extension=False, text_layers=2)
     with running(Launch.embedded(), folder / "data", folder / "host.log") as host:
         yield host
 

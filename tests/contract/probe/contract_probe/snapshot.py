@@ -70,7 +70,7 @@ def _attributes(module: nn.Module) -> str:
 
 
 def _tensor(tensor: torch.Tensor, *, whole: bool) -> str:
-    content = _crc(tensor) if whole else f"{tensor.detach().double().sum().item():.17g}"
+    content = _crc(tensor) if whole else f"{tensor.detach().sum(dtype=torch.float64).item():.17g}"
     place = f"{id(tensor)} {tensor.data_ptr()} {tensor.device}"
     return f"{tensor.dtype} {tuple(tensor.shape)} {place} grad={tensor.requires_grad} {content}"
 
