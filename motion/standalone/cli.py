@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,9 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
     arguments = build_parser().parse_args(argv)
+    # Read when torch loads. Threads that wait asleep, not spinning, leave a busy machine's cores to those that work:
+    # measured 11.3 s against 3.0 s for a step of the demo with two threads on two cores under load.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(name)s: %(message)s")
     try:
         _run(arguments)
