@@ -15,7 +15,8 @@ from motion.host.module_files import ModelFiles
 from motion.settings import FieldSpec, MotionSettings, field_default, field_specs
 
 _ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale", "seed_behaviour"))
-_LORA_ROWS = (("motion_loras",), ("domain_adapter", "domain_adapter_strength"))
+_LORA_ROWS = (("motion_loras",),)
+_ADAPTER_ROWS = (("domain_adapter", "domain_adapter_strength"),)
 _MODULE_ROWS = (("module_family", "beta_schedule"),)
 
 
@@ -53,6 +54,7 @@ def build_controls(tab: str, files: ModelFiles) -> dict[str, Any]:
                 info="Appends its tag to the line above.",
                 elem_id=f"{tab}_motion_add_lora",
             )
+            add_rows(_ADAPTER_ROWS)
         with gr.Accordion("Module details", open=False, elem_id=f"{tab}_motion_details_group"):
             add_rows(_MODULE_ROWS)
             unload = gr.Button("Unload the motion module from memory", elem_id=f"{tab}_motion_unload")
