@@ -29,7 +29,7 @@ class GaussianModel(nn.Module):
     def __init__(self, text_shift: float = 0.0) -> None:
         super().__init__()
         self.model = SimpleNamespace(conditioning_key="crossattn")
-        self.alphas_cumprod = alphas_cumprod(SD_BETA_SCHEDULE)
+        self.alphas_cumprod = self.alphas_cumprod_original = alphas_cumprod(SD_BETA_SCHEDULE)
         self.device = torch.device("cpu")
         self.text_shift = text_shift
         self.cond_stage_model_empty_prompt = self.get_learned_conditioning([""])
@@ -50,8 +50,9 @@ class GaussianModel(nn.Module):
         return (noisy - denoised) / sigma
 
     def sigma(self, t):
-        """σ of fractional timesteps, log σ interpolated."""
-        log_sigmas = (((1 - self.alphas_cumprod) / self.alphas_cumprod) ** 0.5).log()
+        """σ of fractional timesteps, log σ interpolated; as trained, whatever schedule a sampler is told."""
+        alphas = self.alphas_cumprod_original
+        log_sigmas = (((1 - alphas) / alphas) ** 0.5).log()
         below = t.double().floor().long()
         above = (below + 1).clamp(max=len(log_sigmas) - 1)
         return torch.lerp(log_sigmas[below], log_sigmas[above], (t - below).float()).exp()
