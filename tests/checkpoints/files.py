@@ -6,6 +6,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -30,7 +31,12 @@ def fill(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float32)
 
 
 def narrow_tensors(name: str, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    """Tensors with the keys of manifest `name` at a tenth of the width."""
+    """Tensors with the keys of manifest `name` at a tenth of the width; don't write into them."""
+    return dict(_narrow_tensors(name, dtype))
+
+
+@lru_cache(maxsize=16)
+def _narrow_tensors(name: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return fill({key: narrow_shape(shape) for key, shape in manifest_shapes(name).items()}, dtype)
 
 

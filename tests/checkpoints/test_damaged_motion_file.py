@@ -73,7 +73,9 @@ def test_value_that_is_no_number(tmp_path, value, dtype):
     if dtype is torch.float8_e4m3fn and math.isinf(value):
         pytest.skip("this type has no infinity")
     tensors = narrow_tensors("v3_sd15_mm", dtype)
-    tensors[SITE + "proj_out.weight"][3, 5] = value
+    key = SITE + "proj_out.weight"
+    tensors[key] = tensors[key].clone()
+    tensors[key][3, 5] = value
     path = write_tensors(tmp_path / "a.safetensors", tensors)
     with pytest.raises(CheckpointError, match=f"`{SITE}proj_out.weight` holds a NaN or an infinity"):
         load_motion_model(path, device=CPU, dtype=torch.float32)

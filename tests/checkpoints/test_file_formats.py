@@ -35,7 +35,10 @@ ATTENTION = SITE + "temporal_transformer.transformer_blocks.0.attention_blocks.0
 SPARSE = "controlnet_cond_embedding."
 HAND_MADE = {
     "sd2": {UNET: (320, 4, 3, 3), TEXT2: (1024,)},
+    "sdxl_refiner": {UNET: (384, 4, 3, 3), "conditioner.embedders.0.model.ln_final.weight": (1280,)},
+    "sdxl_refiner": {UNET: (384, 4, 3, 3), "conditioner.embedders.0.model.ln_final.weight": (1280,)},
     "inpainting": {UNET: (320, 9, 3, 3), TEXT1: (768,)},
+    "sdxl_inpainting": {UNET: (320, 9, 3, 3), "conditioner.embedders.1.model.ln_final.weight": (1280,)},
     "unet": {UNET: (320, 4, 3, 3)},
     "vae": {"decoder.conv_in.weight": (512, 4, 3, 3)},
     "lora": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 320)},
@@ -62,6 +65,7 @@ HAND_MADE = {
 }
 HAND_MADE_FORMATS = {
     "inpainting": "special_checkpoint",
+    "sdxl_inpainting": "special_checkpoint",
     "vae": "autoencoder",
     "sparsectrl_rgb": "sparsectrl",
     "sparsectrl_scribble": "sparsectrl",
