@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 
-class _Variant(type(gr.Button)):  # type: ignore[misc]
+class _Variant(type(gr.Checkbox)):  # type: ignore[misc]  # Gradio 3's buttons have a wider one
     """Metaclass of components that look like another one and are made with other arguments.
 
     Gradio's own writes a .pyi file beside the source of every such class whenever it is imported, which this one does
