@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+# Read when torch loads: threads that spin while they wait make a busy machine several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 pytest.register_assert_rewrite("tests.contract")
 
 
@@ -14,6 +17,7 @@ def pytest_addoption(parser):
     group.addoption("--webui-dir", help="folder of an installed web UI, for tests/real_host")
     group.addoption("--webui-python", help="the Python of that web UI's environment")
     group.addoption("--webui-args", default="", help="further command-line arguments for that web UI, in one string")
+    group.addoption("--webui-commit", help="that web UI's commit for the report, where its folder is no git checkout")
     group.addoption("--report", help="JSON file for the report on that web UI (default: in pytest's temporary folder)")
     group.addoption("--thorough", action="store_true", help="run the whole contract on the embedded host too")
 
