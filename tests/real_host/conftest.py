@@ -31,7 +31,8 @@ def host(pytestconfig, report, tmp_path_factory):
     missing = missing_packages(python)
     if missing:
         pytest.fail(f"{python} lacks {', '.join(missing)}: run this repository's install.py with it first")
-    report.host = {"folder": folder.name, "commit": host_commit(folder), **host_versions(python)}
+    commit = pytestconfig.getoption("--webui-commit") or host_commit(folder)
+    report.host = {"folder": folder.name, "commit": commit, **host_versions(python)}
     data = make_data_dir(tmp_path_factory.mktemp("webui") / "data", with_extension=True)
     extra = shlex.split(pytestconfig.getoption("--webui-args"))
     with running(Launch.webui(folder, python, extra), data, report.path.with_suffix(".log")) as host:
