@@ -64,6 +64,7 @@ def _is_checkpoint(shapes: Shapes, text_keys: str, in_channels: int | None = 4) 
 _SD1_TEXT = r"^cond_stage_model\.transformer\."
 _SD2_TEXT = r"^cond_stage_model\.model\."
 _SDXL_TEXT = r"^conditioner\.embedders\."
+_REFINER_TEXT = r"^conditioner\.embedders\.0\.model\."
 _ANY_TEXT = r"^(?:cond_stage_model|conditioner)\."
 
 
@@ -196,8 +197,15 @@ OTHER_FORMATS: tuple[FileFormat, ...] = (
         "sdxl",
         "an SDXL checkpoint",
         "checkpoint",
-        lambda shapes: _is_checkpoint(shapes, _SDXL_TEXT),
+        lambda shapes: _is_checkpoint(shapes, _SDXL_TEXT) and not _some_key(shapes, _REFINER_TEXT),
         "sdxl",
+        remedy=_INTO_CHECKPOINTS,
+    ),
+    FileFormat(
+        "sdxl_refiner",
+        "an SDXL refiner checkpoint",
+        "checkpoint",
+        lambda shapes: _is_checkpoint(shapes, _REFINER_TEXT),
         remedy=_INTO_CHECKPOINTS,
     ),
     FileFormat(

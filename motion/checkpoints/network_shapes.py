@@ -94,10 +94,14 @@ def derive_autoencoder_config(shapes: Shapes) -> AutoencoderConfig:
     )
 
 
-def derive_text_encoder_config(shapes: Shapes) -> ClipTextEncoderConfig:
+def derive_text_encoder_config(shapes: Shapes, *, hidden_act: str = "quick_gelu") -> ClipTextEncoderConfig:
     """Configuration of a CLIP text encoder from its shapes, under keys that begin with "transformer.text_model.".
 
     Every CLIP has heads of 64 channels; a narrower encoder has one head.
+
+    Args:
+        shapes: key -> shape.
+        hidden_act: activation, which shapes don't tell.
 
     Raises:
         KeyError: a tensor that the shape is read from is missing.
@@ -112,6 +116,8 @@ def derive_text_encoder_config(shapes: Shapes) -> ClipTextEncoderConfig:
         num_heads=max(1, hidden // CLIP_HEAD_CHANNELS),
         intermediate_size=shapes[prefix + "encoder.layers.0.mlp.fc1.weight"][0],
         max_positions=shapes[prefix + "embeddings.position_embedding.weight"][0],
+        hidden_act=hidden_act,
+        projection_size=shapes.get("transformer.text_projection.weight", (None,))[0],
     )
 
 

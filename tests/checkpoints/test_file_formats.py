@@ -36,7 +36,6 @@ SPARSE = "controlnet_cond_embedding."
 HAND_MADE = {
     "sd2": {UNET: (320, 4, 3, 3), TEXT2: (1024,)},
     "sdxl_refiner": {UNET: (384, 4, 3, 3), "conditioner.embedders.0.model.ln_final.weight": (1280,)},
-    "sdxl_refiner": {UNET: (384, 4, 3, 3), "conditioner.embedders.0.model.ln_final.weight": (1280,)},
     "inpainting": {UNET: (320, 9, 3, 3), TEXT1: (768,)},
     "sdxl_inpainting": {UNET: (320, 9, 3, 3), "conditioner.embedders.1.model.ln_final.weight": (1280,)},
     "unet": {UNET: (320, 4, 3, 3)},

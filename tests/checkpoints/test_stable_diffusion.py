@@ -161,7 +161,6 @@ def test_incomplete_checkpoint(tmp_path, drop, message):
 @pytest.mark.parametrize(
     ("name", "title"),
     [
-        ("sd_xl_base_1.0", "an SDXL checkpoint"),
         ("svd", "a Stable Video Diffusion checkpoint"),
         ("mm_sd_v15_v2", "a motion module in AnimateDiff's spelling"),
         ("v2_lora_ZoomIn", "a motion LoRA"),
@@ -174,6 +173,14 @@ def test_other_files_are_refused_by_name(tmp_path, name, title):
     path = write_tensors(tmp_path / "model.safetensors", fill(shapes, torch.float16))
     with pytest.raises(CheckpointError, match=f"This is {title}.* Choose a single-file Stable Diffusion 1"):
         inspect_checkpoint(path)
+
+
+def test_text_of_another_width_than_the_unet_takes(tmp_path):
+    tensors = tiny_checkpoint()
+    for key in [key for key in tensors if ".attn2.to_k." in key]:
+        tensors[key] = torch.zeros(tensors[key].shape[0], 96)
+    with pytest.raises(CheckpointError, match=r"takes texts of 96 channels, its encoders make \[64\]"):
+        inspect_checkpoint(write_tensors(tmp_path / "a.safetensors", tensors))
 
 
 def test_inpainting_and_unknown_files_are_refused(tmp_path):
