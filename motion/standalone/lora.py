@@ -168,6 +168,6 @@ class ExtraNetworkLora(ExtraNetwork):
         for layer, delta in deltas.items():
             weight = targets[layer].get_parameter("weight")
             self._originals.setdefault(targets[layer], weight.detach().clone())
-            strength = request.te_weight if layer.startswith("lora_te_") else request.unet_weight
+            strength = request.te_weight if layer.startswith("lora_te") else request.unet_weight
             weight.copy_((weight.float() + strength * delta.to(weight.device)).to(weight.dtype))
         logger.info("LoRA %s changes %d layers", request.name, len(deltas))

@@ -34,7 +34,8 @@ def lora_targets(unet: nn.Module, text_encoder: nn.Module) -> dict[str, nn.Modul
 
     Args:
         unet: ldm layout (`input_blocks`, `middle_block`, `output_blocks`).
-        text_encoder: holds a transformers CLIP text model somewhere below (`…text_model.encoder.layers.…`).
+        text_encoder: holds transformers CLIP text models somewhere below (`…text_model.encoder.layers.…`): one, whose
+            layers are named "lora_te_…", or SDXL's two, "lora_te1_…" and "lora_te2_…".
     """
     targets: dict[str, nn.Module] = {}
     per_level = _blocks_per_level(unet)
@@ -42,9 +43,10 @@ def lora_targets(unet: nn.Module, text_encoder: nn.Module) -> dict[str, nn.Modul
         for name in (path, diffusers_path(path, per_level)):
             if name is not None:
                 targets[f"lora_unet_{_flat(name)}"] = module
-    for path, module in _layers(text_encoder):
-        if "text_model." in path:
-            targets[f"lora_te_{_flat(path[path.index('text_model.') :])}"] = module
+    holders = [module for module in text_encoder.modules() if "text_model" in dict(module.named_children())]
+    for number, holder in enumerate(holders, start=1):
+        prefix = "lora_te" if len(holders) == 1 else f"lora_te{number}"
+        targets.update((f"{prefix}_{_flat(path)}", module) for path, module in _layers(holder))
     return targets
 
 

@@ -46,6 +46,11 @@ _MODEL: dict[str, tuple[Any, str]] = {
     "randn_source": ("CPU", "Source of random numbers"),
     "persistent_cond_cache": (True, "Keep conditionings of the last prompt"),
 }
+_SDXL: dict[str, tuple[Any, str]] = {
+    "sdxl_crop_top": (0, "Crop top coordinate"),
+    "sdxl_crop_left": (0, "Crop left coordinate"),
+    "sdxl_clip_l_skip": (False, "Clip skip in SDXL's first text encoder"),
+}
 _IMG2IMG: dict[str, tuple[Any, str]] = {
     "initial_noise_multiplier": (1.0, "Noise multiplier"),
     "img2img_extra_noise": (0.0, "Extra noise in img2img and hires pass"),
@@ -156,6 +161,7 @@ def create_options(paths: HostPaths) -> dict[str, OptionInfo]:
         (("saving-images", "Saving images/grids", "saving"), _SAVING),
         (("saving-paths", "Paths for saving", "saving"), _output_folders(paths)),
         (("sd", "Stable Diffusion", "sd"), _MODEL),
+        (("sdxl", "Stable Diffusion XL", "sd"), _SDXL),
         (("img2img", "img2img", "sd"), _IMG2IMG),
         (("sampler-params", "Sampler parameters", "sd"), _SAMPLING),
         (("ui", "User interface", "ui"), _PAGE),

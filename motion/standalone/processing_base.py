@@ -113,7 +113,9 @@ class StableDiffusionProcessing(ProcessingFields):
         use_old_scheduling: bool = False,
     ) -> tuple[Any, ...]:
         """All that conds depend on."""
-        options = [shared.opts.CLIP_stop_at_last_layers, shared.opts.emphasis, shared.opts.comma_padding_backtrack]
+        opts = shared.opts
+        options = [opts.CLIP_stop_at_last_layers, opts.emphasis, opts.comma_padding_backtrack]
+        options += [opts.sdxl_crop_left, opts.sdxl_crop_top, opts.sdxl_clip_l_skip]
         checkpoint = shared.sd_model.sd_checkpoint_info
         size = (self.width, self.height)
         return (

@@ -17,7 +17,8 @@ from motion.models.unet import UNetModel
 from motion.protocols import BetaSchedule
 from motion.standalone import shared
 from motion.standalone.precision import Precision
-from motion.standalone.text.conditioner import TextConditioner
+from motion.standalone.text.conditioner import PromptConditioner, TextConditioner
+from motion.standalone.text.prompt_parser import Cond
 
 if TYPE_CHECKING:
     from motion.standalone.sd_models import CheckpointInfo
@@ -54,13 +55,14 @@ class DiffusionWrapper(nn.Module):
 
 
 class SdModel(nn.Module):
-    """UNet, autoencoder and text encoder of one checkpoint, and its noise schedule.
+    """UNet, autoencoder and text encoder of one Stable Diffusion 1 checkpoint, and its noise schedule.
 
     Attributes:
         model: `.diffusion_model` is the UNet.
         first_stage_model: autoencoder.
         cond_stage_model: prompts -> tokens, b n d.
         cond_stage_model_empty_prompt: tokens of the empty prompt, 1 n d.
+        wrapper: class of `model`.
         betas: β of every timestep, fp32.
         alphas_cumprod: ᾱ of every timestep, fp32; what samplers read. Replaced while a motion module is in use.
         alphas_cumprod_original: ᾱ of the checkpoint.
@@ -76,6 +78,7 @@ class SdModel(nn.Module):
     sd_model_checkpoint: str
     sd_model_hash: str | None
 
+    wrapper: type[nn.Module] = DiffusionWrapper
     parameterization = "eps"
     cond_stage_key = "txt"
     first_stage_key = "image"
@@ -91,9 +94,9 @@ class SdModel(nn.Module):
     lowvram = False
     applied_token_merged_ratio = 0.0
 
-    def __init__(self, unet: UNetModel, first_stage_model: AutoencoderKL, cond_stage_model: TextConditioner) -> None:
+    def __init__(self, unet: UNetModel, first_stage_model: AutoencoderKL, cond_stage_model: PromptConditioner) -> None:
         super().__init__()
-        self.model = DiffusionWrapper(unet)
+        self.model: Any = self.wrapper(unet)
         self.first_stage_model = first_stage_model
         self.cond_stage_model = cond_stage_model
         cumulative = alphas_cumprod(SD_BETA_SCHEDULE)
@@ -111,8 +114,13 @@ class SdModel(nn.Module):
         device, dtype = precision.device, precision.dtype
         unet = checkpoint.load_unet(device=device, dtype=dtype)
         autoencoder = checkpoint.load_autoencoder(device=device, dtype=precision.dtype_vae)
-        text_encoder = checkpoint.load_text_encoder(device=device, dtype=dtype)
-        return cls(unet, autoencoder, TextConditioner(text_encoder, ClipTokenizer())).to(device)
+        return cls(unet, autoencoder, cls.load_conditioner(checkpoint, precision)).to(device)
+
+    @classmethod
+    def load_conditioner(cls, checkpoint: StableDiffusionFile, precision: Precision) -> PromptConditioner:
+        """What encodes prompts, with the text encoder of a checkpoint."""
+        text_encoder = checkpoint.load_text_encoder(device=precision.device, dtype=precision.dtype)
+        return TextConditioner(text_encoder, ClipTokenizer())
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +130,8 @@ class SdModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Format of the UNet's weights."""
-        return self.model.diffusion_model.dtype
+        dtype: torch.dtype = self.model.diffusion_model.dtype
+        return dtype
 
     def apply_model(self, x: torch.Tensor, t: torch.Tensor, cond: Any) -> torch.Tensor:
         """ε prediction of the UNet.
@@ -140,16 +149,20 @@ class SdModel(nn.Module):
         prediction: torch.Tensor = self.model(x, t, **cond)
         return prediction
 
-    def get_learned_conditioning(self, prompts: list[str]) -> torch.Tensor:
+    def get_learned_conditioning(self, prompts: list[str]) -> Cond:
         """Tokens of prompts, b n d, encoded as the options ask for."""
+        self.follow_text_options()
+        tokens: torch.Tensor = self.cond_stage_model(prompts)
+        return tokens
+
+    def follow_text_options(self) -> None:
+        """Make the conditioner encode as the host's options ask for."""
         encoder, opts = self.cond_stage_model, shared.opts
         encoder.clip_skip = opts.CLIP_stop_at_last_layers
         encoder.emphasis = opts.emphasis
         encoder.comma_backtrack = opts.comma_padding_backtrack
-        tokens: torch.Tensor = encoder(prompts)
-        return tokens
 
-    def encode_first_stage(self, x: torch.Tensor) -> DiagonalGaussian:
+    def encode_first_stage(self, x: torch.Tensor) -> DiagonalGaussian | torch.Tensor:
         """Pictures, b 3 H W in [-1, 1] -> distribution of their latents."""
         return self.first_stage_model.encode(x.to(self.first_stage_model.dtype))
 

@@ -22,6 +22,7 @@ from motion.errors import CheckpointError
 from motion.standalone import devices, host_state, script_callbacks, shared
 from motion.standalone.checkpoint_info import CheckpointInfo, model_hash
 from motion.standalone.sd_model import SdModel
+from motion.standalone.sdxl_model import SdxlModel
 
 __all__ = ["CheckpointInfo", "model_hash"]
 
@@ -165,7 +166,8 @@ def load_model(checkpoint_info: CheckpointInfo | None = None) -> SdModel:
             info.calculate_shorthash()
             register_checkpoint(info)
             unload_model_weights()
-            sd_model = SdModel.from_checkpoint(checkpoint, devices.current_precision())
+            kind = SdxlModel if checkpoint.base == "sdxl" else SdModel
+            sd_model = kind.from_checkpoint(checkpoint, devices.current_precision())
         sd_model.sd_checkpoint_info = info
         sd_model.sd_model_checkpoint = info.filename
         sd_model.sd_model_hash = info.shorthash
@@ -176,7 +178,8 @@ def load_model(checkpoint_info: CheckpointInfo | None = None) -> SdModel:
         data.sd_model = sd_model
         script_callbacks.model_loaded_callback(sd_model)
         with torch.no_grad(), devices.autocast():
-            sd_model.cond_stage_model_empty_prompt = sd_model.get_learned_conditioning([""])
+            empty = sd_model.get_learned_conditioning([""])
+            sd_model.cond_stage_model_empty_prompt = empty["crossattn"] if isinstance(empty, dict) else empty
         logger.info("Loaded %s in %.1f s", info.title, time.perf_counter() - began)
         return sd_model
 

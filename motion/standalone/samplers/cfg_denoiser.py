@@ -14,6 +14,7 @@ from torch import nn
 
 from motion.standalone import script_callbacks, shared
 from motion.standalone.samplers.common import InterruptedException, store_latent
+from motion.standalone.samplers.cond_rows import TextRows, for_model, join, take, tokens_of, with_tokens
 from motion.standalone.script_base import MaskBlendArgs
 from motion.standalone.text.prompt_parser import reconstruct_cond_batch, reconstruct_multicond_batch
 
@@ -134,8 +135,6 @@ class CFGDenoiser(nn.Module):
             raise InterruptedException
         conds_list, text_cond = reconstruct_multicond_batch(cond, self.step)
         text_uncond = reconstruct_cond_batch(uncond, self.step)
-        assert isinstance(text_cond, torch.Tensor), "only SDXL's texts are more than tokens"
-        assert isinstance(text_uncond, torch.Tensor), "only SDXL's texts are more than tokens"
         if self.mask_before_denoising:
             x = self._blend_original(x, sigma)
 
@@ -158,7 +157,7 @@ class CFGDenoiser(nn.Module):
         return self._finish_step(denoised)
 
     def combine_denoised(
-        self, x_out: torch.Tensor, conds_list: CondsList, uncond: torch.Tensor, cond_scale: float
+        self, x_out: torch.Tensor, conds_list: CondsList, uncond: TextRows, cond_scale: float
     ) -> torch.Tensor:
         """Guidance: uncond + Σ weight · scale · (cond − uncond), f c h w (arXiv:2207.12598, arXiv:2206.01714)."""
         denoised_uncond = x_out[-uncond.shape[0] :]
@@ -169,8 +168,8 @@ class CFGDenoiser(nn.Module):
         return denoised
 
     def _before_call(
-        self, rows: ModelRows, text_cond: torch.Tensor, text_uncond: torch.Tensor
-    ) -> tuple[ModelRows, torch.Tensor, torch.Tensor]:
+        self, rows: ModelRows, text_cond: TextRows, text_uncond: TextRows
+    ) -> tuple[ModelRows, TextRows, TextRows]:
         state = shared.state
         params = script_callbacks.CFGDenoiserParams(
             rows.x,
@@ -199,30 +198,31 @@ class CFGDenoiser(nn.Module):
         return False
 
     def _predict(
-        self, rows: ModelRows, text_cond: torch.Tensor, text_uncond: torch.Tensor, num_pictures: int, skip_uncond: bool
+        self, rows: ModelRows, text_cond: TextRows, text_uncond: TextRows, num_pictures: int, skip_uncond: bool
     ) -> torch.Tensor:
         if skip_uncond:
             rows = rows[slice(0, len(rows.x) - num_pictures)]
         text_cond, text_uncond = self._pad_text(text_cond, text_uncond)
         together = shared.opts.batch_cond_uncond
+        num_conds, num_unconds = text_cond.shape[0], text_uncond.shape[0]
         if skip_uncond or text_cond.shape[1] == text_uncond.shape[1]:
-            text = text_cond if skip_uncond else torch.cat([text_cond, text_uncond])
-            return self._predict_in_parts(rows, text, len(text) if together else num_pictures)
+            text = text_cond if skip_uncond else join(text_cond, text_uncond)
+            return self._predict_in_parts(rows, text, text.shape[0] if together else num_pictures)
         size = num_pictures * 2 if together else num_pictures
-        conds = self._predict_in_parts(rows[slice(0, len(text_cond))], text_cond, size)
-        unconds = self._predict_in_parts(rows[slice(len(text_cond), None)], text_uncond, len(text_uncond))
+        conds = self._predict_in_parts(rows[slice(0, num_conds)], text_cond, size)
+        unconds = self._predict_in_parts(rows[slice(num_conds, None)], text_uncond, num_unconds)
         return torch.cat([conds, unconds])
 
-    def _predict_in_parts(self, rows: ModelRows, text: torch.Tensor, size: int) -> torch.Tensor:
+    def _predict_in_parts(self, rows: ModelRows, text: TextRows, size: int) -> torch.Tensor:
         parts = []
-        for begin in range(0, len(text), size):
-            part = slice(begin, min(begin + size, len(text)))
+        for begin in range(0, text.shape[0], size):
+            part = slice(begin, begin + size)
             chosen = rows[part]
-            cond = {"c_crossattn": [text[part]], "c_concat": [chosen.image_cond]}
+            cond = for_model(take(text, part), chosen.image_cond)
             parts.append(self.inner_model(chosen.x, chosen.sigma, cond=cond))
         return torch.cat(parts)
 
-    def _pad_text(self, text_cond: torch.Tensor, text_uncond: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pad_text(self, text_cond: TextRows, text_uncond: TextRows) -> tuple[TextRows, TextRows]:
         self.padded_cond_uncond = self.padded_cond_uncond_v0 = False
         if text_cond.shape[1] != text_uncond.shape[1]:
             if shared.opts.pad_cond_uncond_v0:
@@ -231,26 +231,27 @@ class CFGDenoiser(nn.Module):
                 return self.pad_cond_uncond(text_cond, text_uncond)
         return text_cond, text_uncond
 
-    def pad_cond_uncond(self, cond: torch.Tensor, uncond: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def pad_cond_uncond(self, cond: TextRows, uncond: TextRows) -> tuple[TextRows, TextRows]:
         """Append the empty prompt to the shorter one until both have the same number of tokens; rows n d."""
         empty = self.sampler.sd_model.cond_stage_model_empty_prompt
         missing = (cond.shape[1] - uncond.shape[1]) // empty.shape[1]
         if missing < 0:
-            cond = torch.cat([cond, empty.repeat(len(cond), -missing, 1)], dim=1)
+            cond = _append_chunks(cond, empty, -missing)
         elif missing > 0:
-            uncond = torch.cat([uncond, empty.repeat(len(uncond), missing, 1)], dim=1)
+            uncond = _append_chunks(uncond, empty, missing)
         self.padded_cond_uncond = missing != 0
         return cond, uncond
 
-    def pad_cond_uncond_v0(self, cond: torch.Tensor, uncond: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def pad_cond_uncond_v0(self, cond: TextRows, uncond: TextRows) -> tuple[TextRows, TextRows]:
         """Repeat the last token of `uncond`, or cut it, to the number of tokens in `cond`; rows n d."""
-        missing = cond.shape[1] - uncond.shape[1]
+        tokens = tokens_of(uncond)
+        missing = cond.shape[1] - tokens.shape[1]
         if missing > 0:
-            uncond = torch.cat([uncond, uncond[:, -1:].repeat(1, missing, 1)], dim=1)
+            tokens = torch.cat([tokens, tokens[:, -1:].repeat(1, missing, 1)], dim=1)
         else:
-            uncond = uncond[:, : cond.shape[1]]
+            tokens = tokens[:, : cond.shape[1]]
         self.padded_cond_uncond_v0 = missing != 0
-        return cond, uncond
+        return cond, with_tokens(uncond, tokens)
 
     def _blend_original(self, latent: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         if self.mask is None:
@@ -277,3 +278,9 @@ class CFGDenoiser(nn.Module):
         script_callbacks.cfg_after_cfg_callback(params)
         self.step += 1
         return params.x
+
+
+def _append_chunks(text: TextRows, empty: torch.Tensor, count: int) -> TextRows:
+    """Append the empty prompt's tokens, 1 n d, to each row `count` times."""
+    tokens = tokens_of(text)
+    return with_tokens(text, torch.cat([tokens, empty.repeat(len(tokens), count, 1)], dim=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from motion.models.clip_tokenizer import ClipTokenizer
@@ -30,6 +31,12 @@ class PromptChunk:
             [start_id, *self.tokens, *[end_id] * (missing + 1)],
             [1.0, *self.multipliers, *[1.0] * (missing + 1)],
         )
+
+
+def pad_after_end(tokens: Sequence[int], end_id: int, pad_id: int) -> list[int]:
+    """A complete chunk's ids with `pad_id` after the first end token, for encoders that don't pad with end tokens."""
+    end = tokens.index(end_id) + 1
+    return [*tokens[:end], *[pad_id] * (len(tokens) - end)]
 
 
 def target_token_count(token_count: int) -> int:
