@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from motion.checkpoints.format_types import FileFormat, MotionFormat, Shapes
+from motion.checkpoints.format_types import AnyFormat, FileFormat, MotionFormat, Shapes
 from motion.checkpoints.motion_formats import MOTION_FORMATS
 
 __all__ = ["FILE_FORMATS", "FileFormat", "MotionFormat", "Shapes", "recognise"]
@@ -19,16 +19,14 @@ _BESIDE_A_MODULE = "It adds to a motion module; it does not replace one."
 _NOT_YET = "which is not yet supported"
 
 
-def recognise(
-    shapes: Shapes, formats: Sequence[FileFormat | MotionFormat] | None = None
-) -> FileFormat | MotionFormat | None:
+def recognise(shapes: Shapes, formats: Sequence[AnyFormat] | None = None) -> AnyFormat | None:
     """The format of a file with these keys and shapes, or None when it is of no known one.
 
     Args:
         shapes: key -> shape of the file.
         formats: formats to choose from, asked in turn; None means `FILE_FORMATS`.
     """
-    known = FILE_FORMATS if formats is None else formats
+    known: Sequence[AnyFormat] = FILE_FORMATS if formats is None else formats
     return next((file_format for file_format in known if file_format.matches(shapes)), None)
 
 

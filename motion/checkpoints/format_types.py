@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from motion.checkpoints.motion_families import MotionFamily
+from motion.models.site_module import SiteModule
+
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 """Key -> shape of every tensor of a file."""
@@ -77,3 +80,35 @@ class MotionFormat:
     matches: Callable[[Shapes], bool]
     rename: KeyMap
     families: Callable[[MotionLayout], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class CustomMotion:
+    """A kind of motion module with a network of its own, as another package registers it.
+
+    Attributes:
+        title: what a message calls such a file, with its article.
+        family: what its files have in common; the family's id is the format's too.
+        matches: key -> shape of a file; true for files of this kind only.
+        rename: which of the file's tensors is which of the network. Keys of the network are a site's name, such as
+            "down_blocks.0.motion_modules.1", "mid_block.motion_modules.0" or "up_blocks.3.motion_modules.2", a dot,
+            and the key that the tensor has in that site's module.
+        build: makes the module of one site from the site's name and the shapes of its tensors, by their keys in the
+            module. It runs on the meta device, where tensors have shapes but no values; the file fills them.
+        source: package and version that registered it; filled in when it is found.
+    """
+
+    title: str
+    family: MotionFamily
+    matches: Callable[[Shapes], bool]
+    rename: KeyMap
+    build: Callable[[str, Shapes], SiteModule]
+    source: str = ""
+
+    @property
+    def id(self) -> str:
+        """Short name."""
+        return self.family.id
+
+
+AnyFormat = FileFormat | MotionFormat | CustomMotion

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from motion.checkpoints.file_formats import FILE_FORMATS, recognise
-from motion.checkpoints.format_types import FileFormat, Kind, MotionFormat, Shapes
+from motion.checkpoints.format_types import AnyFormat, CustomMotion, FileFormat, Kind, MotionFormat, Shapes
 from motion.checkpoints.low_rank import split_role
 from motion.checkpoints.motion_file import MotionHeader, read_motion, refuse_as_motion
 from motion.checkpoints.weight_file import read_header
@@ -68,7 +68,7 @@ def inspect_file(
     path: str | Path,
     *,
     family: str | None = None,
-    formats: Sequence[FileFormat | MotionFormat] = FILE_FORMATS,
+    formats: Sequence[AnyFormat] = FILE_FORMATS,
 ) -> Inspection:
     """Report on a weight file, from its keys, shapes and types; no tensor data is read and nothing in it is run.
 
@@ -94,7 +94,7 @@ def inspect_file(
     shapes = {key: shape for key, (shape, _) in header.items()}
     common = _Common(path, size, _main_dtype([dtype for _, dtype in header.values()]), shapes)
     found = recognise(shapes, formats)
-    if not isinstance(found, MotionFormat):
+    if not isinstance(found, MotionFormat | CustomMotion):
         return _report_other(common, found)
     try:
         return _report_motion(common, read_motion(shapes, path, family=family, formats=formats))
@@ -181,7 +181,7 @@ def _report_motion(common: _Common, header: MotionHeader) -> Inspection:
         base=family.base,
         num_frames_trained=family.trained_frames,
         max_frames=header.config.max_length,
-        widths=header.config.down_channels,
+        widths=header.widths,
         usable=True,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from motion.checkpoints.file_formats import FILE_FORMATS
-from motion.checkpoints.format_types import FileFormat, Kind, MotionFormat
+from motion.checkpoints.format_types import AnyFormat, CustomMotion, Kind
 from motion.checkpoints.inspection import Inspection, inspect_file
 from motion.errors import CheckpointError
 
@@ -52,13 +52,14 @@ class ModelLibrary:
         self,
         folders: Sequence[str | Path],
         cache_path: str | Path | None = None,
-        formats: Sequence[FileFormat | MotionFormat] = FILE_FORMATS,
+        formats: Sequence[AnyFormat] = FILE_FORMATS,
     ) -> None:
         self.folders = [Path(folder) for folder in folders]
         self._cache_path = None if cache_path is None else Path(cache_path)
         self._formats = formats
         # Reports depend on the known formats too: another set of them makes every old report worthless.
-        self._edition = [_CACHE_VERSION, [file_format.id for file_format in formats]]
+        sources = [known.source for known in formats if isinstance(known, CustomMotion)]
+        self._edition = [_CACHE_VERSION, [known.id for known in formats], sources]
         self._reports: dict[str, _CachedReport] | None = None
 
     def entries(self, kinds: Collection[Kind] | None = None) -> list[LibraryEntry]:

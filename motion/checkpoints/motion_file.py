@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from motion.checkpoints.custom_file import make_custom_model, read_custom
 from motion.checkpoints.file_formats import FILE_FORMATS, recognise
-from motion.checkpoints.format_types import FileFormat, MotionFormat, MotionLayout, Shapes
+from motion.checkpoints.format_types import AnyFormat, CustomMotion, FileFormat, MotionFormat, MotionLayout, Shapes
 from motion.checkpoints.loading import load_into
 from motion.checkpoints.motion_families import MOTION_FAMILIES, MotionFamily, guess_family
+from motion.checkpoints.motion_header import GET_ANOTHER, MotionHeader, check_shapes
 from motion.checkpoints.weight_file import open_weights, read_shapes
 from motion.errors import CheckpointError
 from motion.models.motion_module import MotionModel, MotionModuleConfig
@@ -30,7 +32,6 @@ __all__ = [
     "refuse_as_motion",
 ]
 
-_GET_ANOTHER = "The file is damaged or incomplete; get it from where it was published."
 _SITE = re.compile(
     r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?\.motion_modules\.(\d+)\.temporal_transformer\."
     r"(?:(norm|proj_in|proj_out)\.(?:weight|bias)|.*attention_blocks\.(\d+)\..*|.*)"
@@ -38,38 +39,20 @@ _SITE = re.compile(
 _TABLE = ".pos_encoder.pe"
 
 
-@dataclass(frozen=True)
-class MotionHeader:
-    """What the keys and shapes of a motion module file say.
-
-    Attributes:
-        format: how its keys are spelled.
-        family: the family it belongs to.
-        family_is_a_guess: its content leaves other families possible; the file's name was asked.
-        config: shape of its network.
-        keys: keys of our network.
-        file_keys: key of our network -> key of the file; lacks the position tables where the file does.
-    """
-
-    format: MotionFormat
-    family: MotionFamily
-    family_is_a_guess: bool
-    config: MotionModuleConfig
-    keys: tuple[str, ...]
-    file_keys: Mapping[str, str]
-
-
-def inspect_motion_file(path: str | Path, *, family: str | None = None) -> tuple[MotionFamily, MotionModuleConfig]:
+def inspect_motion_file(
+    path: str | Path, *, family: str | None = None, formats: Sequence[AnyFormat] = FILE_FORMATS
+) -> tuple[MotionFamily, MotionModuleConfig]:
     """Family and shape of a motion module file, from its keys and shapes; no tensor data is read.
 
     Args:
         path: the file.
         family: id of the family to take it for; None lets its content decide, and its name where content can't.
+        formats: the formats to choose from.
 
     Raises:
         CheckpointError: the file can't be read, is something else, lacks parts, or can't be of this family.
     """
-    header = read_motion(read_shapes(path), path, family=family)
+    header = read_motion(read_shapes(path), path, family=family, formats=formats)
     return header.family, header.config
 
 
@@ -79,7 +62,7 @@ def load_motion_model(
     device: torch.device,
     dtype: torch.dtype | None,
     family: str | None = None,
-    formats: Sequence[FileFormat | MotionFormat] = FILE_FORMATS,
+    formats: Sequence[AnyFormat] = FILE_FORMATS,
 ) -> tuple[MotionModel, MotionFamily]:
     """The network of a motion module file, frozen, and its family.
 
@@ -96,8 +79,7 @@ def load_motion_model(
     """
     with open_weights(path) as file:
         header = read_motion(file.shapes, path, family=family, formats=formats)
-        with torch.device("meta"):
-            model = MotionModel(header.config)
+        model = _make_model(header, file.shapes, path)
         load_into(model, _MotionTensors(file, header, path), device=device, dtype=dtype, path=path)
     return model, header.family
 
@@ -107,7 +89,7 @@ def read_motion(
     path: str | Path,
     *,
     family: str | None = None,
-    formats: Sequence[FileFormat | MotionFormat] = FILE_FORMATS,
+    formats: Sequence[AnyFormat] = FILE_FORMATS,
 ) -> MotionHeader:
     """What the keys and shapes of a motion module file say.
 
@@ -121,6 +103,8 @@ def read_motion(
         CheckpointError: the file is something else, lacks parts, or can't be of this family.
     """
     found = recognise(shapes, formats)
+    if isinstance(found, CustomMotion):
+        return read_custom(found, shapes, path, family=family)
     if not isinstance(found, MotionFormat):
         raise refuse_as_motion(found, shapes, path)
     file_keys = found.rename(shapes)
@@ -131,13 +115,22 @@ def read_motion(
         reason = f"Down levels {sorted(plan.down)} and up levels {sorted(plan.up)} of its motion modules" + (
             "" if plan.mid is None else " with a middle block"
         )
-        raise CheckpointError(path, f"{reason} don't make the UNet of SD1.5 or SDXL.", _GET_ANOTHER)
+        raise CheckpointError(path, f"{reason} don't make the UNet of SD1.5 or SDXL.", GET_ANOTHER)
     chosen = guess_family(candidates, Path(path)) if family is None else _overriding(family, candidates, path)
     config = _configure(plan, chosen, path)
     expected = _expected_shapes(config)
     needed = [key for key in expected if plan.table_rows is not None or not key.endswith(_TABLE)]
-    _check_shapes(needed, expected, own_shapes, file_keys, path)
-    return MotionHeader(found, chosen, family is None and len(candidates) > 1, config, tuple(expected), file_keys)
+    check_shapes(needed, expected, own_shapes, file_keys, path)
+    is_a_guess = family is None and len(candidates) > 1
+    return MotionHeader(found, chosen, is_a_guess, config, config.down_channels, tuple(expected), file_keys)
+
+
+def _make_model(header: MotionHeader, shapes: Shapes, path: str | Path) -> MotionModel:
+    """The network without values, on the meta device."""
+    if isinstance(header.format, CustomMotion):
+        return make_custom_model(header.format, {key: shapes[name] for key, name in header.file_keys.items()}, path)
+    with torch.device("meta"):
+        return MotionModel(header.config)
 
 
 def refuse_as_motion(found: FileFormat | None, shapes: Shapes, path: str | Path) -> CheckpointError:
@@ -241,26 +234,6 @@ def _expected_shapes(config: MotionModuleConfig) -> Shapes:
     }
 
 
-def _check_shapes(
-    needed: Iterable[str], expected: Shapes, shapes: Shapes, file_keys: Mapping[str, str], path: str | Path
-) -> None:
-    """Refuse missing and unexpected tensors and those of a wrong shape, under the names that the file gives them."""
-    if missing := [key for key in needed if key not in shapes]:
-        raise CheckpointError(path, f"The file lacks {_name_some(missing)}.", _GET_ANOTHER)
-    if unexpected := [file_keys[key] for key in shapes if key not in expected]:
-        raise CheckpointError(path, f"The file has unexpected {_name_some(unexpected)}.", _GET_ANOTHER)
-    for key, shape in shapes.items():
-        if shape != expected[key]:
-            reason = f"`{file_keys[key]}` must have shape {list(expected[key])}, got {list(shape)}."
-            raise CheckpointError(path, reason, _GET_ANOTHER)
-
-
-def _name_some(keys: Iterable[str]) -> str:
-    names = list(keys)
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} tensors: {', '.join(f'`{name}`' for name in names[:3])}{rest}"
-
-
 class _MotionTensors(Mapping[str, Tensor]):
     """A file's tensors under our keys, each read and checked when it is asked for; absent position tables are made."""
 
@@ -286,12 +259,12 @@ class _MotionTensors(Mapping[str, Tensor]):
 
 def _checked(tensor: Tensor, name: str, path: str | Path) -> Tensor:
     if not tensor.is_floating_point():
-        raise CheckpointError(path, f"`{name}` must hold floating-point numbers, got {tensor.dtype}.", _GET_ANOTHER)
+        raise CheckpointError(path, f"`{name}` must hold floating-point numbers, got {tensor.dtype}.", GET_ANOTHER)
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         reason = f"`{name}` claims more numbers than the file holds."
-        raise CheckpointError(path, reason, _GET_ANOTHER)
+        raise CheckpointError(path, reason, GET_ANOTHER)
     # One pass without a temporary the size of the tensor; a NaN anywhere becomes both minimum and maximum.
     wide = tensor.half() if tensor.element_size() == 1 else tensor
     if not all(bool(torch.isfinite(bound)) for bound in torch.aminmax(wide)):
-        raise CheckpointError(path, f"`{name}` holds a NaN or an infinity.", _GET_ANOTHER)
+        raise CheckpointError(path, f"`{name}` holds a NaN or an infinity.", GET_ANOTHER)
     return tensor

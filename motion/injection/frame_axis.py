@@ -45,6 +45,11 @@ class CallRows:
             self._order = torch.tensor(rows.rows, device=device).flatten()
             self._inverse = torch.argsort(self._order)
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of the call that is running now; 0 before the first one."""
+        return 0 if self._rows is None else self._rows.num_rows
+
     def to_entries(self, x: Tensor) -> Tensor:
         """Rows in the call's order -> `(b f) c h w`, entry after entry."""
         if self._rows is None or x.shape[0] != self._rows.num_rows:

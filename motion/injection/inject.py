@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from motion.errors import InjectionError
 from motion.injection.frame_axis import CallRows, FrameAxisNorm
 from motion.injection.sites import InjectionSite, find_sites, is_res_block
+from motion.injection.step_capture import StepCapture
 from motion.models.motion_module import MotionModel
-from motion.models.temporal_transformer import TemporalTransformer
+from motion.models.site_module import FrameModule, SiteModule, wants_step
 from motion.protocols import RowsOfCall
 
 
@@ -24,10 +25,11 @@ class Injection:
     that every motion module ran, so that a clip of unrelated stills is impossible.
     """
 
-    def __init__(self, modules: dict[str, TemporalTransformer], rows: CallRows, scale: float) -> None:
+    def __init__(self, modules: Mapping[str, SiteModule], rows: CallRows, scale: float, capture: StepCapture) -> None:
         self._modules = modules
         self._rows = rows
         self._scale = scale
+        self._capture = capture
         self._ran: list[str] = []
 
     @property
@@ -45,10 +47,14 @@ class Injection:
         """The site's output, rows as in the call, with the temporal branch of module `key` added."""
         module = self._modules[key]
         x = self._rows.to_entries(output)
-        dtype = module.proj_in.weight.dtype
-        y = module(x.to(dtype), self._rows.num_frames, self._scale).to(output.dtype)
+        dtype = next((parameter.dtype for parameter in module.parameters()), x.dtype)
+        if wants_step(module):
+            y = module(x.to(dtype), self._rows.num_frames, self._scale, self._capture.step(dtype))
+            _check_same_shape(key, x, y)
+        else:
+            y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, self._scale)
         self._ran.append(key)
-        return self._rows.to_rows(y)
+        return self._rows.to_rows(y.to(output.dtype))
 
     def end_call(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Forward hook of the UNet.
@@ -64,6 +70,14 @@ class Injection:
                 "UNet's blocks (TensorRT, a compiled UNet, DeepCache); turn it off for this clip."
             )
         self._rows.num_calls += 1
+
+
+def _check_same_shape(key: str, x: Tensor, y: Tensor) -> None:
+    if y.shape != x.shape:
+        raise InjectionError(
+            f"{key}: the motion module must return the feature map's shape {list(x.shape)}, got {list(y.shape)}. "
+            "Report this to the author of the package that it belongs to."
+        )
 
 
 @contextmanager
@@ -100,12 +114,15 @@ def injected(
             "Lower the number of frames."
         )
     rows = CallRows(num_frames, rows_of_call)
-    injection = Injection(modules, rows, scale)
+    capture = StepCapture(rows)
+    injection = Injection(modules, rows, scale, capture)
     if any(isinstance(getattr(hook, "__self__", None), Injection) for hook in unet._forward_pre_hooks.values()):
         raise InjectionError("This UNet already has motion modules in it. Leave the other `injected` block first.")
     with ExitStack() as stack:
         if scale != 0:
             _add_hooks(unet, sites, injection, stack)
+            if any(map(wants_step, modules.values())):
+                _add_capture_hooks(unet, capture, stack)
             if motion_model.config.unet_norm_over_frames:
                 _add_norm_hooks(unet, rows, stack)
         yield injection
@@ -121,7 +138,7 @@ def matching_sites(unet: nn.Module, motion_model: MotionModel) -> tuple[Injectio
     modules = motion_model.site_modules()
     sites = {site.key: site for site in find_sites(unet)}
     missing = sorted(modules.keys() - sites.keys())
-    empty = sorted(sites.keys() - modules.keys() - {"mid_block.motion_modules.0"})
+    empty = sorted(sites.keys() - modules.keys() - {"mid_block.motion_modules.0"}) * motion_model.fills_every_site
     if missing or empty:
         what = f"no place for {missing[0]}" if missing else f"nothing for {empty[0]}"
         raise InjectionError(
@@ -129,7 +146,7 @@ def matching_sites(unet: nn.Module, motion_model: MotionModel) -> tuple[Injectio
             "Choose a motion module of the checkpoint's family (SD1.5 with SD1.5)."
         )
     for key, module in modules.items():
-        expected, got = sites[key].channels, module.proj_in.weight.shape[1]
+        expected, got = sites[key].channels, module.channels
         if expected != got:
             raise InjectionError(
                 f"{key}: the UNet has {expected} channels there, the motion module {got}. "
@@ -147,6 +164,14 @@ def _add_hooks(unet: nn.Module, sites: tuple[InjectionSite, ...], injection: Inj
 
         stack.callback(unet.get_submodule(site.path).register_forward_hook(hook).remove)
     stack.callback(unet.register_forward_hook(injection.end_call).remove)
+
+
+def _add_capture_hooks(unet: nn.Module, capture: StepCapture, stack: ExitStack) -> None:
+    """The first ResBlock gets what all of them get, label embedding included, before the first site is reached."""
+    first = next(module for module in unet.get_submodule("input_blocks").modules() if is_res_block(module))
+    stack.callback(capture.clear)
+    stack.callback(unet.register_forward_pre_hook(capture.begin_call, with_kwargs=True).remove)
+    stack.callback(first.register_forward_pre_hook(capture.take_embedding, with_kwargs=True).remove)
 
 
 def _add_norm_hooks(unet: nn.Module, rows: CallRows, stack: ExitStack) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
+from motion.models.site_module import SiteModule
 from motion.models.temporal_transformer import TemporalTransformer
 
 
@@ -76,7 +79,12 @@ class MotionModel(nn.Module):
     """Every module of a motion module file. State-dict keys are AnimateDiff's.
 
     It has no `forward`: its parts run inside a UNet, where `motion.injection` puts them.
+
+    Attributes:
+        fills_every_site: a site of the UNet that stays empty, other than the middle one, means the wrong UNet.
     """
+
+    fills_every_site: ClassVar[bool] = True
 
     def __init__(self, config: MotionModuleConfig) -> None:
         super().__init__()
@@ -89,7 +97,7 @@ class MotionModel(nn.Module):
             MotionLevel(channels, config.up_modules, config) for channels in config.up_channels
         )
 
-    def site_modules(self) -> dict[str, TemporalTransformer]:
+    def site_modules(self) -> Mapping[str, SiteModule]:
         """Site name, such as "down_blocks.0.motion_modules.1", to its temporal transformer."""
         return {
             name.removesuffix(".temporal_transformer"): module
