@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from modules import paths, shared
 
 from motion.checkpoints.domain_adapter_file import DomainAdapter, load_domain_adapter
-from motion.checkpoints.format_types import Kind
+from motion.checkpoints.format_types import AnyFormat, Kind
 from motion.checkpoints.inspection import Inspection, inspect_file
 from motion.checkpoints.library import LibraryEntry, ModelLibrary
 from motion.checkpoints.motion_file import MotionFamily, inspect_motion_file, load_motion_model
 from motion.checkpoints.motion_lora_file import MotionLora, load_motion_lora
+from motion.checkpoints.registry import known_formats
 from motion.errors import CheckpointError, SettingsError
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 
@@ -63,7 +65,7 @@ class ModelFiles:
 
     def describe(self, name: str) -> Inspection | None:
         """What the motion module `name` is; None while none is chosen."""
-        return inspect_file(self.find("motion_module", name)) if name else None
+        return inspect_file(self.find("motion_module", name), formats=self._formats) if name else None
 
     def find(self, kind: Kind, name: str) -> Path:
         """The file that `name` (as in the drop-down, without its suffix, or a path) means.
@@ -95,7 +97,8 @@ class ModelFiles:
 
     def inspect(self, name: str, family: str) -> tuple[MotionFamily, MotionModuleConfig]:
         """What the motion module `name` is, from its header; `family` is an id or "auto"."""
-        return inspect_motion_file(self.find("motion_module", name), family=_chosen(family))
+        path = self.find("motion_module", name)
+        return inspect_motion_file(path, family=_chosen(family), formats=self._formats)
 
     def load(self, name: str, family: str, dtype: torch.dtype) -> LoadedModule:
         """The motion module `name` in `dtype`, read again when the file has changed."""
@@ -105,7 +108,9 @@ class ModelFiles:
         if self._loaded is None or self._loaded.stamp != stamp:
             self._loaded = None  # free it before the next one is read
             device = torch.device("cpu")
-            model, found = load_motion_model(path, device=device, dtype=dtype, family=_chosen(family))
+            model, found = load_motion_model(
+                path, device=device, dtype=dtype, family=_chosen(family), formats=self._formats
+            )
             self._loaded = LoadedModule(stamp, model, found)
         return self._loaded
 
@@ -121,12 +126,17 @@ class ModelFiles:
         """Free the module that is kept."""
         self._loaded = None
 
+    @cached_property
+    def _formats(self) -> tuple[AnyFormat, ...]:
+        """Formats of our own and of the packages that are installed when a file is first asked for."""
+        return known_formats()
+
     def _entries(self, kind: Kind) -> list[LibraryEntry]:
         folders = lora_folders() if kind == "motion_lora" else module_folders()
         library = self._libraries.get(kind)
         if library is None or library.folders != folders:
             cache = Path(paths.data_path) / "cache" / f"motion_files_{kind}.json"
-            library = self._libraries[kind] = ModelLibrary(folders, cache)
+            library = self._libraries[kind] = ModelLibrary(folders, cache, self._formats)
         return library.entries((kind,))
 
 

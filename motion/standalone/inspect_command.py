@@ -7,6 +7,7 @@ import json
 import sys
 
 from motion.checkpoints.inspection import describe, inspect_file, sha256_of
+from motion.checkpoints.registry import known_formats
 
 JSON_KEYS = ("kind", "family", "base", "num_frames_trained", "max_frames", "parameters", "dtype", "usable", "reason")
 
@@ -17,7 +18,7 @@ def inspect(arguments: argparse.Namespace) -> None:
     Raises:
         CheckpointError: there is no such file.
     """
-    report = inspect_file(arguments.file, family=arguments.family)
+    report = inspect_file(arguments.file, family=arguments.family, formats=known_formats())
     if arguments.json:
         sys.stdout.write(json.dumps({key: getattr(report, key) for key in JSON_KEYS}) + "\n")
         return
