@@ -42,7 +42,7 @@ HOST_PACKAGES = {
 DESCRIBE = "--describe"  # how this file asks itself, run by .venv's Python, what is there
 COMMANDS = {
     "demo": (("standalone",), ("-m", "motion", "demo")),
-    "test": (("standalone", "dev"), ("-m", "pytest")),
+    "test": (("standalone", "dev"), ("-m", "pytest", "-n", "auto", "--dist", "loadfile")),
 }
 
 
