@@ -234,7 +234,7 @@ def test_test_adds_what_it_needs_and_runs_in_the_root(clone, wheels):
     done = run_install(clone, "test", "-k", "a b", cwd=wheels, PIP_FIND_LINKS=wheels.as_uri(), PATH="")
     assert done.returncode == 0, done.stderr
     assert steps_in(done.stdout) == ["[1/1]"]
-    assert done.stdout.splitlines()[-1] == f"RAN ['-k', 'a b'] {clone}"
+    assert done.stdout.splitlines()[-1] == f"RAN ['-n', 'auto', '--dist', 'loadfile', '-k', 'a b'] {clone}"
     assert run_install(clone, "demo").stdout == f"RAN ['demo'] {clone}\n"  # all that it needs is among them
 
 
