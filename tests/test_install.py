@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -102,11 +101,9 @@ def calls_of_pip(host_packages: Path) -> list[list[str]]:
     return [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
 
 
-def test_host_start_is_silent_and_quick_when_nothing_is_missing(bare_python, host_packages):
-    start = time.monotonic()
+def test_host_start_is_silent_when_nothing_is_missing(bare_python, host_packages):
     done = run_install(ROOT, python=bare_python, PYTHONPATH=str(host_packages), cwd=host_packages)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - start < 5  # 0.1 s on an idle machine
     assert calls_of_pip(host_packages) == []
 
 
@@ -224,10 +221,8 @@ def test_the_next_demo_goes_on_from_there_and_runs_where_it_was_called(clone_wit
 
 
 def test_second_demo_does_no_set_up_work(clone):
-    start = time.monotonic()
     done = run_install(clone, "demo")
     assert (done.returncode, done.stdout) == (0, f"RAN ['demo'] {clone}\n"), done.stderr
-    assert time.monotonic() - start < 10  # 0.3 s on an idle machine
 
 
 def test_test_adds_what_it_needs_and_runs_in_the_root(clone, wheels):
