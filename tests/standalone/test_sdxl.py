@@ -1,6 +1,13 @@
-"""SDXL in the embedded host: conditions as sgm and A1111 make them, and clips with motion modules for SDXL."""
+"""SDXL in the embedded host: conditions as sgm and A1111 make them, and clips with motion modules for SDXL.
+
+tests/data/a1111_sdxl.npz holds what a running AUTOMATIC1111 1.10.1 (CPU, fp32) made over its API of the same checkpoint
+and modules, with a yaml for the narrow networks and this extension installed: every 7th token of its conds, the pooled
+text and the first size of its vectors, and pictures.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +19,31 @@ from motion.errors import SettingsError
 from motion.models.size_embedding import embed_sizes
 from motion.standalone import Pipeline, devices, host_state, lora_keys, sd_models, shared
 from motion.standalone.samplers.common import images_tensor_to_samples
-from motion.standalone.text.prompt_parser import SdConditioning
+from motion.standalone.text.prompt_parser import (
+    SdConditioning,
+    get_learned_conditioning,
+    get_multicond_learned_conditioning,
+)
 from tests import sdxl_files
 from tests.demo_host import made_files, small
 
 POOLED = sdxl_files.POOLED_WIDTH
 LONG = ", ".join(["a lighthouse on a cliff in the evening sun"] * 9)
+
+CASES = {
+    "neg": {"prompt": "a (lighthouse:1.4), [sea]", "negative_prompt": "blurry, (ugly:1.2)", "seed": 6},
+    "longneg": {"prompt": "a cat", "negative_prompt": LONG, "seed": 8},
+    "and": {"prompt": "a cat AND a dog :0.6", "seed": 9},
+    "skip3": {"prompt": "a cat", "seed": 18},
+    "beta": {"prompt": "a lighthouse", "seed": 21},
+    "hotshot": {"prompt": "a lighthouse", "negative_prompt": "x", "seed": 24},
+}
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with np.load(Path(__file__).parents[1] / "data" / "a1111_sdxl.npz") as file:
+        return {name: file[name] for name in file.files}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +86,28 @@ def test_clips_of_both_families(clips):
         assert (clip.frames.shape, clip.frames.dtype) == ((3, 64, 64, 3), np.uint8)
     assert not np.array_equal(clips["beta"].frames, clips["hotshot"].frames)
     assert "Motion module: " in clips["beta"].infotext
+
+
+@pytest.mark.parametrize("name", ["neg", "longneg", "and", "beta", "hotshot"])
+def test_pictures_are_a1111_s(pipeline, folder, recorded, name):
+    is_clip = name in ("beta", "hotshot")
+    motion = {"motion_module": str(folder / f"{name}.safetensors")} if is_clip else {"enabled": False}
+    clip = pipeline(small(motion=motion, steps=4, **CASES[name]))
+    np.testing.assert_allclose(clip.frames.astype(int), recorded[f"{name}/pictures"], rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("name", ["neg", "longneg", "and", "skip3"])
+def test_conditions_are_a1111_s(model, recorded, name):
+    if name == "skip3":
+        shared.opts.data.update(CLIP_stop_at_last_layers=3, sdxl_clip_l_skip=True)
+    prompt, negative = CASES[name]["prompt"], CASES[name].get("negative_prompt", "")
+    size = {"width": 64, "height": 64}
+    parts = get_multicond_learned_conditioning(model, SdConditioning([prompt], **size), 4).batch[0]
+    uncond = get_learned_conditioning(model, SdConditioning([negative], is_negative_prompt=True, **size), 4)[0]
+    conds = {f"c{index}": part.schedules[0].cond for index, part in enumerate(parts)} | {"uc": uncond[0].cond}
+    for part, cond in conds.items():
+        for key, values in (("crossattn", cond["crossattn"][::7]), ("vector", cond["vector"][: POOLED + 256])):
+            np.testing.assert_allclose(values, recorded[f"{name}/{part}/{key}"], rtol=0, atol=2e-5)
 
 
 def test_the_motion_module_ties_the_frames_together(pipeline, folder, clips):
