@@ -69,9 +69,7 @@ def _split_by_site(shapes: Shapes) -> Mapping[str, Shapes]:
     for key, shape in shapes.items():
         match = _SITE_KEY.fullmatch(key)
         if match is None:
-            raise ValueError(
-                f"its key map must give keys such as `mid_block.motion_modules.0.proj.weight`, got `{key}`"
-            )
+            raise ValueError(f"its key map must give keys such as `mid_block.motion_modules.0.weight`, got `{key}`")
         sites.setdefault(match[1], {})[match[2]] = shape
     return sites
 

@@ -50,9 +50,9 @@ class Injection:
         dtype = next((parameter.dtype for parameter in module.parameters()), x.dtype)
         if wants_step(module):
             y = module(x.to(dtype), self._rows.num_frames, self._scale, self._capture.step(dtype))
-            _check_same_shape(key, x, y)
         else:
             y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, self._scale)
+        _check_same_shape(key, x, y)
         self._ran.append(key)
         return self._rows.to_rows(y.to(output.dtype))
 
