@@ -116,6 +116,9 @@ class StableDiffusionFile:
         except KeyError as error:
             reason = f"The checkpoint lacks {error}."
             raise CheckpointError(self.path, reason, "It is incomplete; get it from where it was published.") from error
+        except IndexError as error:
+            reason = "A tensor that sizes are read from has fewer axes than its name asks for."
+            raise CheckpointError(self.path, reason, "It is damaged; get it from where it was published.") from error
         except ValueError as error:
             raise CheckpointError(self.path, str(error), "Put its yaml beside it, or choose another one.") from error
         check_yaml(settings, config.unet, self.path)
@@ -176,7 +179,8 @@ def _check_conditions(config: StableDiffusionConfig) -> None:
     """See that what the text encoders make is as wide as what the UNet takes.
 
     Raises:
-        ValueError: it isn't, or SDXL's second text encoder has no projection.
+        KeyError: SDXL's second text encoder has no projection.
+        ValueError: it isn't, or SDXL's encoders have no last layer but one.
     """
     first, second = config.text_encoder, config.second_text_encoder
     widths = [encoder.hidden_size for encoder in (first, second) if encoder is not None]
@@ -184,6 +188,9 @@ def _check_conditions(config: StableDiffusionConfig) -> None:
         raise ValueError(f"Its UNet takes texts of {config.unet.context_dim} channels, its encoders make {widths}.")
     if second is None:
         return
+    layers = (first.num_layers, second.num_layers)
+    if min(layers) < 2:
+        raise ValueError(f"SDXL takes the last but one layer of its text encoders, but these have {layers} layers.")
     if second.projection_size is None:
         raise KeyError("conditioner.embedders.1.model.text_projection")
     vector = second.projection_size + NUM_SIZES * SIZE_CHANNELS

@@ -9,10 +9,15 @@ from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from motion.checkpoints.network_shapes import derive_text_encoder_config, derive_unet_config
+from motion.checkpoints.network_shapes import (
+    derive_autoencoder_config,
+    derive_text_encoder_config,
+    derive_unet_config,
+)
 from motion.checkpoints.sdxl_text import open_clip_part
 from motion.checkpoints.stable_diffusion import inspect_checkpoint, open_checkpoint
 from motion.errors import CheckpointError
+from motion.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from motion.models.clip_text import ClipTextEncoder, ClipTextEncoderConfig
 from motion.models.unet import UNetModel
 from tests import sdxl_files
@@ -66,6 +71,9 @@ def test_full_size_checkpoint_gives_the_known_networks():
     second = {key: tuple(tensor.shape) for key, tensor in open_clip_part(on_meta).items()}
     prefix = "model.diffusion_model."
     unet = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
+    vae = "first_stage_model."
+    autoencoder = {key.removeprefix(vae): shape for key, shape in shapes.items() if key.startswith(vae)}
+    assert derive_autoencoder_config(autoencoder) == AutoencoderConfig()
     assert derive_text_encoder_config(first) == ClipTextEncoderConfig()
     big = ClipTextEncoderConfig(
         hidden_size=1280,
@@ -80,6 +88,7 @@ def test_full_size_checkpoint_gives_the_known_networks():
         (ClipTextEncoder, ClipTextEncoderConfig(), first),
         (ClipTextEncoder, big, second),
         (UNetModel, derive_unet_config(unet), unet),
+        (AutoencoderKL, AutoencoderConfig(), autoencoder),
     ):
         with torch.device("meta"):
             made = network(config).state_dict()
@@ -200,6 +209,9 @@ def test_yaml_of_sgm_s_form(path, tensors, tmp_path):
             inspect_checkpoint(copy)
 
 
+ONE_LAYER = {
+    key: None for key in sdxl_files.open_clip_shapes(VOCABULARY) if ".resblocks." in key and ".resblocks.0." not in key
+}
 REFINER = {"model.diffusion_model.input_blocks.0.0.weight": (384, 4, 3, 3), "conditioner.embedders.0.model.x": (1,)}
 
 
@@ -211,6 +223,8 @@ REFINER = {"model.diffusion_model.input_blocks.0.0.weight": (384, 4, 3, 3), "con
         ({"v_pred": ()}, "an SDXL checkpoint that predicts v .*not yet supported"),
         ({SECOND + "text_projection": None}, "lacks 'conditioner.embedders.1.model.text_projection'"),
         ({SECOND + "text_projection": (128, 64)}, "vector of 1632 channels, text and sizes make 1600"),
+        (ONE_LAYER, r"last but one layer of its text encoders, but these have \(3, 1\) layers"),
+        ({SECOND + "transformer.resblocks.0.mlp.c_fc.weight": ()}, "fewer axes than its name asks for"),
         ({SECOND + "transformer.resblocks.3.ln_1.bias": None}, "lacks 1 tensors: .*layers.3.layer_norm1.bias"),
         ({SECOND + "transformer.resblocks.0.attn.in_proj_bias": ()}, "must have shape"),
         ({SECOND + "transformer.resblocks.0.attn.in_proj_bias": (383,)}, r"must have shape \[128\], got \[127\]"),

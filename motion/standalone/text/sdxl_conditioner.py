@@ -46,6 +46,8 @@ class PictureSizes:
 class SdxlConditioner(PromptConditioner):
     """SDXL's conditioner, with the arithmetic of Stability AI's generative-models as AUTOMATIC1111 1.10 uses it.
 
+    Both encoders get the ids of one tokenizer: their vocabularies are the same but for the spelling of start and end.
+
     Attributes:
         clip: CLIP ViT-L/14.
         open_clip: OpenCLIP ViT-bigG/14, whose output at the end token joins the vector.
