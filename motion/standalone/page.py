@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import gradio as gr
 
 from motion.standalone import host_state, infotext, script_callbacks, scripts, sd_models, shared
@@ -81,11 +84,12 @@ def _extension_tabs() -> None:
             tab.render()
 
 
-def serving_folders() -> list[str]:
-    """Folders whose files the page may show."""
-    return [shared.data_path, *_output_folders()]
+class ServedFolders:
+    """Folders whose files the page may show: those of the outputs, as the options name them when it is asked."""
 
-
-def _output_folders() -> list[str]:
-    names = ("outdir_samples", "outdir_txt2img_samples", "outdir_img2img_samples")
-    return [folder for folder in (getattr(shared.opts, name) for name in names) if folder]
+    def __iter__(self) -> Iterator[str]:
+        for kind in ("samples", "grids"):
+            for name in (f"outdir_{kind}", f"outdir_txt2img_{kind}", f"outdir_img2img_{kind}"):
+                folder = getattr(shared.opts, name)
+                if folder:
+                    yield os.path.abspath(folder)

@@ -19,6 +19,7 @@ from motion.standalone.api import add_api
 from motion.standalone.local_page import LocalPage
 from motion.standalone.pipeline import EXTENSION_FOLDER
 from motion.standalone.precision import choose_precision
+from motion.standalone.request_guard import RequestGuard
 
 _CONCURRENT_EVENTS = 8
 """The page's small events go on while a job runs; jobs themselves wait for one another."""
@@ -33,17 +34,21 @@ def serve(arguments: argparse.Namespace) -> None:
     Raises:
         MotionError: the address or the port can't be used, or the precision is unknown.
     """
-    _check_address(arguments.host, arguments.port)
+    check_address(arguments.host, arguments.port)
     with namespace.installed(_host_arguments(arguments), [EXTENSION_FOLDER]):
         devices.configure(choose_precision(arguments.precision))
-        app = create_app()
-        sys.stdout.write(f"Running on http://{arguments.host}:{arguments.port}\n")
+        app = create_app(arguments.host)
+        sys.stdout.write(f"Running on http://{_address(arguments.host, arguments.port)}\n")
         sys.stdout.flush()
         uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
 
 
-def create_app() -> FastAPI:
-    """Page and API of the running host, its scripts loaded anew."""
+def create_app(host: str = "127.0.0.1") -> FastAPI:
+    """Page and API of the running host, its scripts loaded anew.
+
+    Args:
+        host: address or name that the app will be served on; requests for other names are refused.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # also for Blocks that extensions make
     scripts.load_scripts()
     sd_models.list_models()
@@ -51,20 +56,23 @@ def create_app() -> FastAPI:
     app = FastAPI(title=page.TITLE)
     add_api(app)
     script_callbacks.app_started_callback(blocks, app)  # before the page, which takes every other address
-    _mount(app, blocks, page.serving_folders())
+    _mount(app, blocks)
     app.add_middleware(LocalPage)
+    app.add_middleware(RequestGuard, host=host)  # the last one added is asked first
     return app
 
 
-def _mount(app: FastAPI, blocks: Any, folders: list[str]) -> None:
+def _mount(app: FastAPI, blocks: Any) -> None:
     """Serve `blocks` at the root, in Gradio 4's way or in Gradio 3's."""
     if "allowed_paths" in inspect.signature(gr.mount_gradio_app).parameters:
         blocks.queue(default_concurrency_limit=_CONCURRENT_EVENTS)
-        gr.mount_gradio_app(app, blocks, path="/", allowed_paths=folders, show_error=True)
+        gr.mount_gradio_app(app, blocks, path="/", show_error=True)
     else:
         blocks.queue(concurrency_count=_CONCURRENT_EVENTS)
-        blocks.allowed_paths, blocks.blocked_paths, blocks.show_error = folders, [], True
+        blocks.blocked_paths, blocks.show_error = [], True
         gr.mount_gradio_app(app, blocks, path="/")
+    # Not as an argument, which must be a list: folders that options name later count too.
+    blocks.allowed_paths = page.ServedFolders()
 
 
 def _host_arguments(arguments: argparse.Namespace) -> list[str]:
@@ -77,11 +85,22 @@ def _host_arguments(arguments: argparse.Namespace) -> list[str]:
     return [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
 
 
-def _check_address(host: str, port: int) -> None:
+def check_address(host: str, port: int) -> None:
+    """Refuse an address that can't be listened on, IPv4 or IPv6.
+
+    Raises:
+        SettingsError: no address of this machine, or a port that is taken.
+    """
     try:
-        with socket.create_server((host, port)):
-            pass
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.create_server(address[:2], family=family):
+                pass
     except (OSError, OverflowError) as error:
         raise SettingsError(
-            f"Expected a free port and an address of this machine, got {host}:{port}: {error}. Choose another --port."
+            f"Expected a free port and an address of this machine, got {_address(host, port)}: {error}. "
+            "Choose another --port or --host."
         ) from error
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
