@@ -173,8 +173,8 @@ def _generate(p: Any, request: GenerationRequest, runner: Any, tab: str) -> Gene
     p.is_api = True
     p.scripts = runner
     p.script_args = _script_arguments(request, runner)
-    p.outpath_samples = getattr(shared.opts, f"outdir_{tab}_samples")
-    p.outpath_grids = getattr(shared.opts, f"outdir_{tab}_grids")
+    p.outpath_samples = shared.opts.outdir_samples or getattr(shared.opts, f"outdir_{tab}_samples")
+    p.outpath_grids = shared.opts.outdir_grids or getattr(shared.opts, f"outdir_{tab}_grids")
     processed = jobs.run_job(p, f"scripts_{tab}")
     images = [encoded(image) for image in processed.images] if request.send_images else []
     return GenerationResponse(images=images, parameters=request.model_dump(), info=processed.js())

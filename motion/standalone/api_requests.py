@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from motion.errors import SettingsError
+
 _NOT_FOR_PROCESSING = (
     "sampler_index",
     "script_name",
@@ -62,10 +64,18 @@ class GenerationRequest(BaseModel):
     save_images: bool | None = False
     alwayson_scripts: dict[str, Any] | None = {}
     force_task_id: str | None = None
-    infotext: str | None = None
+    infotext: str | None = Field(default=None, description="Not supported: leave it out or empty.")
 
     def processing_arguments(self) -> dict[str, Any]:
-        """Arguments of the tab's processing class: what the request sets, and this API's defaults."""
+        """Arguments of the tab's processing class: what the request sets, and this API's defaults.
+
+        Raises:
+            SettingsError: `infotext` is given.
+        """
+        if self.infotext:
+            raise SettingsError(
+                f"`infotext` is not supported here, got {self.infotext!r:.80}. Set the request's other fields instead."
+            )
         given = self.model_dump(exclude=set(_NOT_FOR_PROCESSING), exclude_none=True)
         return {
             **given,

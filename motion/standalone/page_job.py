@@ -70,8 +70,9 @@ class PageJob:
     def _processing(self, values: tuple[Any, ...]) -> Any:
         arguments = dict(zip(self._fields, values, strict=False))
         arguments = {name: _whole(name, value) for name, value in arguments.items()}
-        arguments["outpath_samples"] = getattr(shared.opts, f"outdir_{self._tab}_samples")
-        arguments["outpath_grids"] = getattr(shared.opts, f"outdir_{self._tab}_grids")
+        opts = shared.opts
+        arguments["outpath_samples"] = opts.outdir_samples or getattr(opts, f"outdir_{self._tab}_samples")
+        arguments["outpath_grids"] = opts.outdir_grids or getattr(opts, f"outdir_{self._tab}_grids")
         p: Any
         if self._tab == "img2img":
             picture = arguments.pop("init_images")

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from motion.standalone import devices, namespace, server
+from motion.standalone import devices, namespace, server, shared
 from motion.standalone.pipeline import EXTENSION_FOLDER
 from motion.standalone.precision import choose_precision
 from tests.demo_host import made_files
@@ -108,6 +108,7 @@ REFUSED = [
     ({"sampler_name": "Nothing"}, 422, "Sampler 'Nothing' is unknown"),
     ({"override_settings": {"nothing": 1}}, 422, "unknown setting 'nothing'"),
     ({"tiling": True}, 422, "no tiling"),
+    ({"infotext": "Steps: 3"}, 422, "`infotext` is not supported"),
     (motion("nowhere"), 422, "there is no motion module of this name"),
     (motion("", num_frames=0), 422, "num_frames"),
     (motion("", frames=4), 422, "Unknown field `frames`"),
@@ -195,3 +196,38 @@ def test_the_page_names_no_other_host_to_load_from(client):
     assert "fonts.googleapis" not in answer.text
     assert "cdnjs" not in answer.text
     assert 'id="root"' in answer.text or "gradio_config" in answer.text
+
+
+def test_the_page_serves_the_outputs_alone(client, files, tmp_path):
+    folder, checkpoint, _ = files
+    kept = folder / "outputs" / "txt2img-images" / "kept.txt"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("an output")
+    later = tmp_path / "later.txt"
+    later.write_text("another")
+    assert client.get(f"/file={kept}").text == "an output"
+    assert [client.get(f"/file={path}").status_code for path in (checkpoint, later)] == [403, 403]
+    client.post("/sdapi/v1/options", json={"outdir_img2img_samples": str(tmp_path)})
+    try:
+        assert client.get(f"/file={later}").text == "another"
+    finally:
+        shared.opts.data["outdir_img2img_samples"] = str(folder / "outputs" / "img2img-images")
+        shared.opts.save(shared.cmd_opts.ui_settings_file)
+
+
+def test_one_folder_for_all_images_comes_first(client, tmp_path):
+    client.post("/sdapi/v1/options", json={"outdir_samples": str(tmp_path)})
+    try:
+        client.post("/sdapi/v1/txt2img", json={**SMALL, "save_images": True, "send_images": False})
+    finally:
+        client.post("/sdapi/v1/options", json={"outdir_samples": ""})
+    assert list(tmp_path.rglob("*.png"))
+
+
+def test_other_sites_are_refused(client):
+    assert client.get("/sdapi/v1/options", headers={"Host": "evil.example"}).status_code == 403
+    for path in ("/", "/sdapi/v1/interrupt"):
+        answer = client.post(path, headers={"Origin": "http://evil.example"})
+        assert (answer.status_code, answer.text.count("\n")) == (403, 1)
+    own = str(client.base_url).rstrip("/")
+    assert client.post("/sdapi/v1/interrupt", headers={"Origin": own}).status_code == 200
