@@ -16,6 +16,7 @@ from motion.errors import SettingsError
 MAX_FRAMES = 4096
 FORMATS = ("MP4", "GIF", "PNG")
 SEED_BEHAVIOURS = ("per frame", "same for all frames")
+_RATE = re.compile(r"-?\d{1,9}(\.\d{0,18}|/\d{1,9})?")
 BETA_SCHEDULES = ("auto", "host", "linear", "scaled linear", "SDXL 0.020")
 
 
@@ -107,16 +108,17 @@ def _parse_number(spec: FieldSpec, name: str, value: Any) -> float:
 
 
 def _parse_rate(spec: FieldSpec, name: str, value: Any) -> Fraction:
-    """Frames a second, exact: 8, 23.976 (the nearest fraction over 1001 or below 10,000), "24000/1001"."""
+    """Frames a second, exact. A decimal next to a broadcast rate means that one: 23.976 is 24000/1001."""
+    text = "" if isinstance(value, bool) else str(value).strip()
     try:
-        if isinstance(value, bool):
+        if _RATE.fullmatch(text) is None:  # also keeps out "1e999999999", which would never end
             raise ValueError
-        rate = Fraction(value) if isinstance(value, int | Fraction) else Fraction(str(value))
-    except (TypeError, ValueError, ZeroDivisionError):
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
         raise _wrong(name, "a number or a fraction such as 24000/1001", value, "Pass frames a second.") from None
-    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
-    if rate.denominator > 1001 or (rate.denominator > 1 and abs(rate - ntsc) < Fraction(1, 1000)):
-        rate = ntsc if abs(rate - ntsc) < Fraction(1, 1000) else rate.limit_denominator(1000)
+    if "." in text and rate.denominator > 1:
+        broadcast = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+        rate = broadcast if abs(rate - broadcast) < Fraction(1, 1000) else rate.limit_denominator(1000)
     return Fraction(_in_range(spec, name, rate, "frames a second"))
 
 
@@ -289,22 +291,26 @@ class MotionSettings:
             SettingsError: unknown field, wrong type, or a value out of range.
         """
         specs = field_specs()
-        for name in mapping:
-            if name not in specs:
-                near = difflib.get_close_matches(str(name), list(specs), n=1)
-                hint = f"Did you mean `{near[0]}`?" if near else "Remove it."
-                raise SettingsError(f"Unknown field `{name}`; known are {', '.join(specs)}. {hint}")
+        _refuse_unknown(mapping, list(specs))
         return cls(**{name: specs[name].parse(specs[name], name, value) for name, value in mapping.items()})
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[Any]) -> MotionSettings:
-        """Settings from a script's positional arguments: UI values in field order, or one mapping first (API)."""
-        if arguments and isinstance(arguments[0], Mapping):
-            return cls.from_mapping(arguments[0])
+        """Settings from a script's positional arguments: UI values in field order, or one mapping first (API).
+
+        Where `enabled` is false, the values of the other fields don't matter and aren't looked at: half-typed numbers
+        in a closed accordion must not stop a picture.
+        """
         names = list(field_specs())
-        if len(arguments) > len(names):
+        if arguments and isinstance(arguments[0], Mapping):
+            mapping = arguments[0]
+        elif len(arguments) <= len(names):
+            mapping = dict(zip(names, arguments, strict=False))
+        else:
             raise SettingsError(f"Expected at most {len(names)} arguments, got {len(arguments)}. Pass one mapping.")
-        return cls.from_mapping(dict(zip(names, arguments, strict=False)))
+        _refuse_unknown(mapping, names)
+        switch = cls.from_mapping({name: value for name, value in mapping.items() if name == "enabled"})
+        return cls.from_mapping(mapping) if switch.enabled else cls()
 
     def to_infotext(self) -> dict[str, str]:
         """Infotext key -> value, for every field that isn't empty."""
@@ -321,6 +327,14 @@ class MotionSettings:
         specs = field_specs()
         found = {n: parameters[spec.infotext] for n, spec in specs.items() if spec.infotext in parameters}
         return cls.from_mapping(found)
+
+
+def _refuse_unknown(mapping: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in mapping:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"Did you mean `{near[0]}`?" if near else "Remove it."
+            raise SettingsError(f"Unknown field `{name}`; known are {', '.join(known)}. {hint}")
 
 
 def field_specs() -> dict[str, FieldSpec]:

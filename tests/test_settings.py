@@ -37,8 +37,9 @@ def test_infotext_round_trip(settings):
 def test_mapping_and_positional_arguments_agree(settings):
     values = {name: getattr(settings, name) for name in field_specs()}
     assert MotionSettings.from_mapping(values) == settings
-    assert MotionSettings.from_arguments(list(values.values())) == settings
-    assert MotionSettings.from_arguments([values, "", 3]) == settings
+    expected = settings if settings.enabled else MotionSettings()
+    assert MotionSettings.from_arguments(list(values.values())) == expected
+    assert MotionSettings.from_arguments([values, "", 3]) == expected
 
 
 def test_nothing_asked_for_means_off():
@@ -71,6 +72,9 @@ def test_each_bound_is_allowed_and_what_lies_beyond_is_refused(name):
         ({"fps": "1/0"}, "fraction such as 24000/1001, got '1/0'"),
         ({"fps": float("nan")}, "got nan"),
         ({"fps": True}, "got True"),
+        ({"fps": "1e999999999"}, "fraction such as 24000/1001"),
+        ({"fps": "-8"}, "from 0.25 to 240, got -8"),
+        ({"fps": 10**10}, "fraction such as 24000/1001"),
         ({"motion_scale": "strong"}, "`motion_scale` must be a number"),
         ({"motion_scale": float("nan")}, "got nan"),
         ({"motion_scale": False}, "got False"),
@@ -96,6 +100,13 @@ def test_refuses(fields, message):
     assert vars(caught.value)["detail"] == str(caught.value)
 
 
+def test_switched_off_nothing_else_matters():
+    assert MotionSettings.from_arguments([False, "x", None, ""]) == MotionSettings()
+    assert MotionSettings.from_arguments([{"enabled": False, "num_frames": 0}]) == MotionSettings()
+    with pytest.raises(SettingsError, match="Unknown field"):
+        MotionSettings.from_arguments([{"wibble": 1}])
+
+
 def test_refuses_too_many_arguments():
     with pytest.raises(SettingsError, match="at most 13 arguments, got 14"):
         MotionSettings.from_arguments([False] * 14)
@@ -113,6 +124,7 @@ def test_refuses_too_many_arguments():
         (0.25, Fraction(1, 4)),
         (24, Fraction(24)),
         (24.0, Fraction(24)),
+        ("999/1000", Fraction(999, 1000)),
     ],
 )
 def test_rates_are_exact(value, expected):

@@ -42,6 +42,7 @@ class A1111Host:
         self._num_frames = num_frames
         self._step_rows: list[list[int]] = []
         self._next_row = 0
+        self._has_and = False
 
     def unet(self) -> torch.nn.Module:
         """The UNet of the checkpoint that is loaded now."""
@@ -63,16 +64,22 @@ class A1111Host:
     def beta_schedule(self, schedule: BetaSchedule) -> Iterator[None]:
         """Make this request's sampler read `schedule`; it keeps zero terminal SNR where the checkpoint has it."""
         sd_model = self._p.sd_model
-        before = sd_model.alphas_cumprod
+        before, original = sd_model.alphas_cumprod, getattr(sd_model, "alphas_cumprod_original", None)
         table = alphas_cumprod(schedule)
         if has_zero_terminal_snr(before):
             table = with_zero_terminal_snr(table)
-        sd_model.alphas_cumprod = table.to(before)
+        sd_model.alphas_cumprod = table.to(before, copy=True)
         try:
             if getattr(self._p, "init_latent", None) is not None:
                 self._p.sampler = sd_samplers.create_sampler(self._p.sampler_name, sd_model)
             yield
         finally:
+            now = getattr(sd_model, "alphas_cumprod_original", None)
+            if now is not None and now is not original:
+                # A hires checkpoint was loaded into this object. A file without a schedule leaves the one it finds,
+                # ours, as the model's original, from which the host would copy it for ever.
+                before = original if torch.equal(now.to(table), table) else now
+                sd_model.alphas_cumprod_original = before
             sd_model.alphas_cumprod = before
 
     def use_lcm_steps(self, original_steps: int) -> None:
@@ -94,6 +101,7 @@ class A1111Host:
         """Take the rows of a denoiser step, as `on_cfg_denoiser` sees them. What is wrong is said in the next call."""
         frames = self._num_frames
         entries = max(1, num_cond_rows // frames)
+        self._has_and = num_cond_rows > frames and num_cond_rows % frames == 0
         conds = [[frame * entries + entry for frame in range(frames)] for entry in range(entries)]
         unconds = [list(range(row, row + frames)) for row in range(num_cond_rows, num_rows, frames)]
         self._step_rows = conds + unconds
@@ -112,6 +120,8 @@ class A1111Host:
         if not entries:  # not a call of the CFG denoiser
             return FrameRows.contiguous(num_rows, self._num_frames)
         if sum(map(len, entries)) != num_rows or any(len(entry) != self._num_frames for entry in entries):
+            if not self._has_and:
+                return FrameRows.contiguous(num_rows, self._num_frames)
             raise InjectionError(
                 "A prompt with AND was split so that a UNet call holds only some of the clip's frames. Turn on "
                 "Settings → Optimizations → 'Batch cond/uncond' and give prompt and negative prompt the same length "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from motion.video import (
 logger = logging.getLogger(__name__)
 
 FOLDER_NAME = "motion"
+FRAMES_FORMAT = "PNG"
 
 
 class ClipOutput:
@@ -44,29 +46,26 @@ class ClipOutput:
     def __init__(self, p: Any, settings: MotionSettings) -> None:
         self._p = p
         self._settings = settings
-        self._pending: tuple[Any, str] | None = None
+        self._pending: tuple[Any, str, str] | None = None
         self._writer: ClipWriter | None = None
-        self._clips: list[SavedClip] = []
-        self._infotexts: list[str] = []
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.num_taken = 0
+        self._clips: list[tuple[SavedClip, str]] = []
+        self._infotext = ""
+        self._is_complete = True
+        self._temporary: Path | None = None
         check_formats(settings.formats)
         if getattr(p, "outpath_clips", None):
             self._folder = Path(p.outpath_clips)
         elif getattr(p, "is_api", False) and p.do_not_save_samples:
-            self._temporary = tempfile.TemporaryDirectory(prefix="motion-")
-            self._folder = Path(self._temporary.name)
+            self._folder = self._temporary = Path(tempfile.mkdtemp(prefix="motion-"))
         else:
-            self._folder = Path(p.outpath_samples) / FOLDER_NAME
-        scale = float(getattr(p, "hr_scale", 1) or 1) if getattr(p, "enable_hr", False) else 1.0
-        width, height = int(p.width * scale), int(p.height * scale)
-        check_output_folder(self._folder, estimate_clip_bytes(settings.num_frames * p.n_iter, width, height))
+            self._folder = Path(p.outpath_samples or shared.opts.outdir_txt2img_samples) / FOLDER_NAME
+        check_output_folder(self._folder, estimate_clip_bytes(settings.num_frames * p.n_iter, *_final_size(p)))
 
     def take(self, pp: Any, infotext: str) -> None:
         """Remember the host's next image. Scripts after ours may still replace `pp.image`, so it is written later."""
         self.flush()
-        self._pending = (pp, infotext)
-        self.num_taken += 1
+        stopped = shared.state.interrupted or shared.state.skipped
+        self._pending = (pp, infotext, str(self._p.seeds[0]) + ("-interrupted" if stopped else ""))
 
     def flush(self) -> None:
         """Write the image taken last; after a clip's last frame, the clip.
@@ -76,46 +75,63 @@ class ClipOutput:
         """
         if self._pending is None:
             return
-        (pp, infotext), self._pending = self._pending, None
+        (pp, infotext, stem), self._pending = self._pending, None
         if self._writer is None:
-            self._writer = self._new_writer()
-            self._infotexts.append(infotext)
-        self._writer.add_frame(pp.image, infotext)
+            formats, loop_count = self._settings.formats, self._settings.loop_count
+            self._writer = ClipWriter(
+                self._folder, stem, fps=self._settings.fps, formats=formats, loop_count=loop_count
+            )
+            self._infotext = infotext
+        path = self._writer.add_frame(pp.image, infotext)
+        if FRAMES_FORMAT in self._settings.formats:
+            pp.image.already_saved_as = str(path)  # the gallery serves this file
         if len(self._writer.frames) == self._settings.num_frames:
-            writer, self._writer = self._writer, None
-            self._finish(writer)
+            self._finish_clip()
+
+    def finish(self) -> None:
+        """Write the image taken last, and a clip of another number of frames, where a script added or dropped some.
+
+        Raises:
+            OutputError: it can't be written. Frames written before stay on disk.
+        """
+        self.flush()
+        if self._writer is not None:
+            self._say(f"other scripts left {len(self._writer.frames)} frames for the last clip.")
+            self._finish_clip()
 
     def close(self) -> None:
-        """Write what was taken and free the temporary folder."""
+        """Write what was taken and remove the temporary folder, unless it holds frames that are nowhere else.
+
+        Raises:
+            OutputError: the image taken last can't be written.
+        """
         try:
             self.flush()
         finally:
-            if self._temporary is not None:
-                self._temporary.cleanup()
+            if self._temporary is not None and self._is_complete:
+                shutil.rmtree(self._temporary, ignore_errors=True)
 
     def add_to(self, processed: Any) -> None:
         """Add the clips to the host's result: base64 files over the API, pictures and a note in the page."""
+        processed.clip_files = [path for clip, _ in self._clips for path in clip.files.values()]
         if getattr(self._p, "is_api", False):
             self._add_to_answer(processed)
         else:
             self._add_to_gallery(processed)
 
-    def _new_writer(self) -> ClipWriter:
-        p, settings = self._p, self._settings
-        stem = str(p.seeds[0]) + ("-interrupted" if shared.state.interrupted else "")
-        return ClipWriter(
-            self._folder, stem, fps=settings.fps, formats=settings.formats, loop_count=settings.loop_count
-        )
-
-    def _finish(self, writer: ClipWriter) -> None:
+    def _finish_clip(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
         try:
             clip = writer.finish()
         except IncompleteClipError as error:
-            clip = error.clip
+            clip, self._is_complete = error.clip, False
             self._say(str(error))
+            self._p.extra_generation_params["Motion error"] = str(error)
         for note in clip.notes:
             self._say(note)
-        self._clips.append(clip)
+        self._clips.append((clip, self._infotext))
         logger.info("Motion: wrote %s", ", ".join(map(str, clip.files.values())))
 
     def _say(self, text: str) -> None:
@@ -124,31 +140,51 @@ class ClipOutput:
     def _add_to_answer(self, processed: Any) -> None:
         files = [
             (base64.b64encode(path.read_bytes()).decode("ascii"), infotext)
-            for clip, infotext in zip(self._clips, self._infotexts, strict=True)
+            for clip, infotext in self._clips
             for path in clip.files.values()
             if path.is_file()
         ]
-        if "PNG" not in self._settings.formats:
+        frames_asked_for = FRAMES_FORMAT in self._settings.formats or selected_script(self._p) is not None
+        if self._clips and self._is_complete and not frames_asked_for:
             processed.images, processed.infotexts = [], []
-        self._put_first(processed, files)
+        self._put(processed, files)
 
     def _add_to_gallery(self, processed: Any) -> None:
         pictures = []
-        for clip, infotext in zip(self._clips, self._infotexts, strict=True):
+        for clip, infotext in self._clips:
             if "GIF" in clip.files:
                 pictures.append((_shown_from(clip.files["GIF"]), infotext))
             self._say("saved " + ", ".join(str(path) for path in clip.files.values()))
-        processed.clip_files = [path for clip in self._clips for path in clip.files.values()]
-        frames = [path for clip in self._clips for path in clip.frames]
-        for image, path in zip(processed.images, frames, strict=False):
-            image.already_saved_as = str(path)
-        self._put_first(processed, pictures)
-        processed.comments = "".join(f"{comment}\n" for comment in self._p.comments)
+        self._put(processed, pictures)
 
-    def _put_first(self, processed: Any, items: list[tuple[Any, str]]) -> None:
-        processed.images[:0] = [item for item, _ in items]
-        processed.infotexts[:0] = [infotext for _, infotext in items]
+    def _put(self, processed: Any, items: list[tuple[Any, str]]) -> None:
+        """Clips come first, but behind the pictures that a script of the host's list works on."""
+        images, infotexts = [item for item, _ in items], [infotext for _, infotext in items]
+        if selected_script(self._p) is not None:
+            processed.images += images
+            processed.infotexts += infotexts
+            return
+        processed.images[:0] = images
+        processed.infotexts[:0] = infotexts
         processed.index_of_first_image += len(items)
+
+
+def selected_script(p: Any) -> str | None:
+    """Title of the script that is chosen in the host's list of scripts, or None."""
+    choice = next(iter(getattr(p, "script_args", None) or ()), 0)
+    selectable = getattr(getattr(p, "scripts", None), "selectable_scripts", None) or []
+    if not isinstance(choice, int) or not 0 < choice <= len(selectable):
+        return None
+    return str(selectable[choice - 1].title())
+
+
+def _final_size(p: Any) -> tuple[int, int]:
+    """Width and height of the finished frames, as near as the request tells."""
+    if not getattr(p, "enable_hr", False):
+        return p.width, p.height
+    width, height = (getattr(p, f"hr_resize_{side}", 0) for side in "xy")
+    scale = float(getattr(p, "hr_scale", 1) or 1)
+    return max(width, int(p.width * scale)), max(height, int(p.height * scale))
 
 
 def _shown_from(path: Path) -> Image.Image:

@@ -6,21 +6,24 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modules import processing, shared
 
 from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.a1111 import A1111Host
-from motion.host.clip_output import ClipOutput
+from motion.host.clip_output import ClipOutput, selected_script
 from motion.host.module_files import LoadedModule, ModelFiles
 from motion.host.prompt_tags import requests_in_field, take_tags_from_prompts
 from motion.host.sample_hook import set_generation
 from motion.injection.inject import matching_sites
 from motion.session import MotionSession
-from motion.settings import SEED_BEHAVIOURS, MotionSettings
+from motion.settings import SEED_BEHAVIOURS, MotionSettings, field_specs
 
 logger = logging.getLogger(__name__)
+
+_SCRIPTS_OF_ONE_PICTURE = ("SD upscale", "Outpainting mk2", "Poor man's outpainting")
 
 
 class ClipGeneration:
@@ -41,17 +44,18 @@ class ClipGeneration:
         self._session: MotionSession | None = None
         self._output: ClipOutput | None = None
         self._lcm_original_steps: int | None = None
+        self._has_sampled = False
         self._request_changes = ExitStack()
 
     @classmethod
     def refused(cls, p: Any, error: Exception) -> ClipGeneration:
         """A generation that only raises `error` when sampling begins."""
         generation = cls(p, MotionSettings(), ModelFiles())
-        generation._error = error
+        generation._keep_error(error)
         return generation
 
     def guard(self, step: Callable[..., None], *args: Any) -> None:
-        """Run one hook's work; the first error is kept, and raised from `p.sample`.
+        """Run one hook's work, unless one has failed; the first error is kept, and raised from `p.sample`.
 
         Every exception is caught, because the host would swallow it and make stills.
         """
@@ -60,11 +64,16 @@ class ClipGeneration:
         try:
             step(*args)
         except Exception as error:
-            self._error = error
-            if not isinstance(error, MotionError):
-                logger.exception("Motion: unexpected error")
-            if self._host_has_sampled():
-                self._report(error)
+            self._keep_error(error)
+
+    def _keep_error(self, error: Exception) -> None:
+        self._error = error
+        if not isinstance(error, MotionError):
+            logger.error("Motion: unexpected error", exc_info=error)
+        if self._has_sampled:  # too late to raise it: the frames are made, and the host goes on
+            self._report(error)
+        else:
+            self._change_request(do_not_save_samples=True, do_not_save_grid=True)
 
     def prepare(self) -> None:
         """Check files and folders, and make the host's batch hold the frames of one clip.
@@ -77,6 +86,12 @@ class ClipGeneration:
             raise SettingsError(
                 "The gallery's upscale button works on one picture, a clip has many. Turn Motion off, or enable Hires. "
                 "fix and generate the clip again."
+            )
+        script = selected_script(p)
+        if script in _SCRIPTS_OF_ONE_PICTURE:
+            raise SettingsError(
+                f"The script '{script}' puts one picture together from many, a clip has many pictures. "
+                "Choose no script, or turn Motion off."
             )
         _, config = self._files.inspect(settings.motion_module, settings.module_family)
         if settings.num_frames > config.max_length:
@@ -108,10 +123,12 @@ class ClipGeneration:
                 f"A refiner changes the checkpoint in mid-clip, which is not supported, got '{p.refiner_checkpoint}'. "
                 "Turn the refiner off."
             )
+        self._check_frames()
         loaded = self._load_module()
+        loras = self._files.motion_lora_names()
         requests = (
-            *requests_in_field(settings.motion_loras, self._files.is_motion_lora),
-            *take_tags_from_prompts(p, self._files.is_motion_lora),
+            *requests_in_field(settings.motion_loras, loras.__contains__),
+            *take_tags_from_prompts(p, loras.__contains__),
         )
         for request in requests:
             request.frame_weights(settings.num_frames)
@@ -128,8 +145,31 @@ class ClipGeneration:
             frames = settings.num_frames
             p.all_seeds = [p.all_seeds[0] + index // frames for index in range(len(p.all_seeds))]
             p.all_subseeds = [p.all_subseeds[0] + index // frames for index in range(len(p.all_subseeds))]
-        described = replace(settings, motion_loras=" ".join(request.tag for request in requests))
-        p.extra_generation_params.update(described.to_infotext())
+        self._describe(" ".join(request.tag for request in requests))
+
+    def _check_frames(self) -> None:
+        """Refuse a batch that is not one clip's frames."""
+        p, frames = self._p, self._settings.num_frames
+        if len(p.all_prompts) != frames * p.n_iter:
+            raise SettingsError(
+                f"A clip of {frames} frames must have one prompt, got {len(p.all_prompts)} prompts for {p.n_iter} "
+                "clip(s). Turn off the script that makes a picture of each prompt (such as Prompt matrix)."
+            )
+        pictures = len(getattr(p, "init_images", None) or [None])
+        if pictures not in (1, frames):
+            raise SettingsError(
+                f"img2img must start from one picture or from one per frame ({frames}), got {pictures}. "
+                "Pass one, or as many as the clip has frames."
+            )
+
+    def _describe(self, motion_loras: str) -> None:
+        """Put the settings into the infotext; a cell of X/Y/Z plot shares its dict with the others."""
+        p, module = self._p, self._settings.motion_module
+        module = Path(module).name if Path(module).is_absolute() else module  # no folders of this machine
+        described = replace(self._settings, motion_module=module, motion_loras=motion_loras)
+        ours = {spec.infotext for spec in field_specs().values()}
+        others = {key: value for key, value in p.extra_generation_params.items() if key not in ours}
+        p.extra_generation_params = others | described.to_infotext()
 
     def _load_module(self) -> LoadedModule:
         settings = self._settings
@@ -157,9 +197,24 @@ class ClipGeneration:
             raise self._error
         if self._session is None or self._output is None:
             raise InjectionError("The web UI skipped this extension's `process` hook. Please report this.")
+        if self._session.is_active:  # a neighbour's wrapper of an earlier run calls ours a second time
+            return original(*args, **kwargs)
+        self._check_prompts()
         self._output.flush()
         with self._session.applied():
-            return original(*args, **kwargs)
+            samples = original(*args, **kwargs)
+        self._has_sampled = True
+        return samples
+
+    def _check_prompts(self) -> None:
+        """Refuse a clip whose frames would show different things."""
+        for kind in ("prompts", "negative_prompts"):
+            different = len(set(getattr(self._p, kind)))
+            if different > 1:
+                raise SettingsError(
+                    f"All frames of a clip must have one prompt, got {different} different {kind.replace('_', ' ')}. "
+                    "Turn off what makes another prompt for each picture (wildcards, Prompt matrix)."
+                )
 
     def sample_hr_pass(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`p.sample_hr_pass`; the first pass may have run on another checkpoint."""
@@ -185,14 +240,22 @@ class ClipGeneration:
             infotext = processing.create_infotext(
                 p, p.prompts, p.seeds, p.subseeds, index=p.batch_index, all_negative_prompts=p.negative_prompts
             )
-            self._output.take(pp, infotext)
+            self._output.take(pp, infotext if shared.opts.enable_pnginfo else "")
 
     def deliver(self, processed: Any) -> None:
-        """Write what is left and add the clips to the host's result."""
-        if self._output is not None:
-            self._output.flush()
-            self._output.add_to(processed)
+        """Write what is left and add the finished clips to the host's result, also after an error."""
+        try:
+            if self._output is not None and self._has_sampled:
+                self._output.finish()
+        except Exception as error:
+            self._keep_error(error)
+        try:
+            if self._output is not None:
+                self._output.add_to(processed)
+        except Exception as error:
+            self._keep_error(error)
         self._request_changes.close()
+        processed.comments = "".join(f"{comment}\n" for comment in self._p.comments)
 
     def close(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`p.close`, which hosts call after success and failure alike: the last frame taken reaches the disk."""
@@ -206,9 +269,8 @@ class ClipGeneration:
             set_generation(self._p, None)
         return original(*args, **kwargs)
 
-    def _host_has_sampled(self) -> bool:
-        return self._output is not None and self._output.num_taken > 0
-
     def _report(self, error: Exception) -> None:
+        """Say what went wrong after sampling: on the page, and in what the API answers."""
         logger.error("Motion: %s", error)
         self._p.comment(f"Motion: {error}")
+        self._p.extra_generation_params["Motion error"] = str(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -57,7 +56,7 @@ class ModelFiles:
 
     def __init__(self) -> None:
         self._loaded: LoadedModule | None = None
-        self._libraries: dict[Kind, ModelLibrary] = {}
+        self._libraries: dict[Kind, tuple[tuple[list[Path], Path, tuple[AnyFormat, ...]], ModelLibrary]] = {}
 
     def names(self, kind: Kind) -> list[str]:
         """Names of the files of one kind, as drop-downs offer them; a file that can't be used says why when chosen."""
@@ -65,7 +64,7 @@ class ModelFiles:
 
     def describe(self, name: str) -> Inspection | None:
         """What the motion module `name` is; None while none is chosen."""
-        return inspect_file(self.find("motion_module", name), formats=self._formats) if name else None
+        return inspect_file(self.find("motion_module", name), formats=known_formats()) if name else None
 
     def find(self, kind: Kind, name: str) -> Path:
         """The file that `name` (as in the drop-down, without its suffix, or a path) means.
@@ -80,25 +79,24 @@ class ModelFiles:
             raise SettingsError(
                 f"`{kind}` must name a {words} file, got none. Put one into {folders[0]} and choose it."
             )
-        for path in (Path(name), *(folder / name for folder in folders)):
-            if path.exists():
-                return path
+        paths_by_name = [Path(name), *(folder / name for folder in folders)]
         entries = self._entries(kind)
-        for entry in entries:
-            if entry.path.stem == name:
-                return entry.path
+        by_stem = [entry.path for entry in entries if entry.path.stem == name]
+        for path in (*filter(_is_file, paths_by_name[1:]), *by_stem, *filter(_exists, paths_by_name)):
+            return path
         known = ", ".join(entry.name for entry in entries)
         remedy = f"Choose one of: {known}." if known else f"Put the file into {folders[0]}."
         raise CheckpointError(name, f"there is no {words} of this name.", remedy)
 
-    def is_motion_lora(self, name: str) -> bool:
-        """True when the tag `<lora:name>` means a motion LoRA of ours and no ordinary one."""
-        return any(name in (entry.path.stem, entry.name) for entry in self._entries("motion_lora"))
+    def motion_lora_names(self) -> frozenset[str]:
+        """Every `name` of a tag `<lora:name>` that means a motion LoRA of ours and no ordinary one."""
+        entries = self._entries("motion_lora")
+        return frozenset(name for entry in entries for name in (entry.path.stem, entry.name))
 
     def inspect(self, name: str, family: str) -> tuple[MotionFamily, MotionModuleConfig]:
         """What the motion module `name` is, from its header; `family` is an id or "auto"."""
         path = self.find("motion_module", name)
-        return inspect_motion_file(path, family=_chosen(family), formats=self._formats)
+        return inspect_motion_file(path, family=_chosen(family), formats=known_formats())
 
     def load(self, name: str, family: str, dtype: torch.dtype) -> LoadedModule:
         """The motion module `name` in `dtype`, read again when the file has changed."""
@@ -109,7 +107,7 @@ class ModelFiles:
             self._loaded = None  # free it before the next one is read
             device = torch.device("cpu")
             model, found = load_motion_model(
-                path, device=device, dtype=dtype, family=_chosen(family), formats=self._formats
+                path, device=device, dtype=dtype, family=_chosen(family), formats=known_formats()
             )
             self._loaded = LoadedModule(stamp, model, found)
         return self._loaded
@@ -126,19 +124,26 @@ class ModelFiles:
         """Free the module that is kept."""
         self._loaded = None
 
-    @cached_property
-    def _formats(self) -> tuple[AnyFormat, ...]:
-        """Formats of our own and of the packages that are installed when a file is first asked for."""
-        return known_formats()
-
     def _entries(self, kind: Kind) -> list[LibraryEntry]:
         folders = lora_folders() if kind == "motion_lora" else module_folders()
-        library = self._libraries.get(kind)
-        if library is None or library.folders != folders:
-            cache = Path(paths.data_path) / "cache" / f"motion_files_{kind}.json"
-            library = self._libraries[kind] = ModelLibrary(folders, cache, self._formats)
-        return library.entries((kind,))
+        cache = Path(paths.data_path) / "cache" / f"motion_files_{kind}.json"
+        wanted = (folders, cache, known_formats())
+        if kind not in self._libraries or self._libraries[kind][0] != wanted:
+            self._libraries[kind] = wanted, ModelLibrary(*wanted)
+        return self._libraries[kind][1].entries((kind,))
 
 
 def _chosen(family: str) -> str | None:
     return None if family == "auto" else family
+
+
+def _is_file(path: Path) -> bool:
+    return _exists(path) and path.is_file()
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is anything; a name that no file system takes is nothing."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

@@ -28,22 +28,22 @@ def requests_in_field(text: str, is_motion_lora: Callable[[str], bool]) -> tuple
 
 def take_tags_from_prompts(p: Any, is_motion_lora: Callable[[str], bool]) -> tuple[MotionLoraRequest, ...]:
     """Take our tags out of the prompts of `p`, after styles and other extensions have made them, before the host looks
-    for its own LoRAs in them.
+    for its own LoRAs in them. The hires prompt may repeat them or leave them out.
 
     Raises:
-        SettingsError: a malformed tag, or frames of one request with different motion LoRAs.
+        SettingsError: a malformed tag, or frames or passes of one request with different motion LoRAs.
     """
-    found: set[tuple[MotionLoraRequest, ...]] = set()
+    found: dict[str, set[tuple[MotionLoraRequest, ...]]] = {}
     for name in _PROMPT_LISTS:
-        prompts = getattr(p, name, None)
+        prompts = getattr(p, name, None) or []
+        taken = {prompt: take_motion_lora_tags(prompt, is_motion_lora) for prompt in set(prompts)}
         if prompts:
-            taken = [take_motion_lora_tags(prompt, is_motion_lora) for prompt in prompts]
-            setattr(p, name, [prompt for prompt, _ in taken])
-            if name == _PROMPT_LISTS[0]:
-                found = {requests for _, requests in taken}
-    if len(found) > 1:
+            setattr(p, name, [taken[prompt][0] for prompt in prompts])
+        found[name] = {requests for _, requests in taken.values()}
+    main, hires = (found[name] for name in _PROMPT_LISTS)
+    if len(main) > 1 or hires - main - {()}:
         raise SettingsError(
-            "All frames of a clip must have the same motion LoRAs, got different tags in their prompts. "
-            "Use frame ranges instead, such as <lora:pan:0.8@0-7>."
+            "All frames and both passes of a clip must have the same motion LoRAs, got different tags in their "
+            "prompts. Use frame ranges instead, such as <lora:pan:0.8@0-7>."
         )
-    return next(iter(found), ())
+    return next(iter(main), ())

@@ -76,4 +76,4 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
         """All clips are made: put them into the result."""
         generation = current_generation(p)
         if generation is not None:
-            generation.guard(generation.deliver, processed)
+            generation.deliver(processed)

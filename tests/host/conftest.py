@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.models.unet import UNetConfig
-from motion.standalone import shared
+from motion.standalone import namespace, shared
 from tests.networks import randomise
 from tests.standalone import tiny_host
 
@@ -15,6 +15,13 @@ UNET = UNetConfig(
     model_channels=32, channel_mult=(1, 1, 1, 1), transformer_depth=(1, 1, 1, 0), num_heads=2, context_dim=16
 )
 MODULES = {"v1": (None, 24), "v2": (32, 32), "v3": (None, 32)}
+
+
+@pytest.fixture
+def web_ui(tmp_path):
+    """The web UI's modules, which motion.host imports."""
+    with namespace.installed(["--data-dir", str(tmp_path)]) as state:
+        yield state
 
 
 class Studio:

@@ -64,7 +64,7 @@ def test_frames_with_different_tags_are_refused(studio):
         def before_process(self, p, *args):
             p.prompt = ["a <lora:pan:0.5>"] + ["a"] * (FRAMES - 1)
 
-    with pytest.raises(SettingsError, match="All frames of a clip must have the same motion LoRAs"):
+    with pytest.raises(SettingsError, match="All frames and both passes of a clip must have the same motion LoRAs"):
         studio.clip(neighbours=[Prompts()])
 
 

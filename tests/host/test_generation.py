@@ -1,10 +1,12 @@
 """Clips through the script's hooks in the embedded host: what the temporal layers see, what is left behind."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from motion.errors import InjectionError, MotionError
 from motion.standalone import shared
@@ -250,8 +252,6 @@ def test_the_sampler_reads_the_modules_schedule(studio, sampler, make):
     if make == "hires":
         fields |= {"enable_hr": True, "hr_upscaler": "Latent", "hr_scale": 2.0, "denoising_strength": 0.9}
     if make == "img2img":
-        from PIL import Image
-
         fields |= {"init_images": [Image.new("RGB", (32, 32), "red")], "denoising_strength": 0.9}
     factory = tiny_host.img2img if make == "img2img" else tiny_host.txt2img
     clip = studio.clip(make=factory, neighbours=[Probe()], **fields)
@@ -303,3 +303,69 @@ def test_unwritable_output_folder_is_refused_before_sampling(studio):
     p.do_not_save_samples = False
     with pytest.raises(MotionError, match=r"output folder .* must be a folder that can be written to"):
         tiny_host.run(p)
+
+
+def test_an_encoder_that_fails_over_the_api_gives_the_frames_and_the_reason(studio):
+    class Blocker(Script):
+        """Puts a folder where the MP4 must go, once the clip has its name."""
+
+        def title(self):
+            return "Blocker"
+
+        def postprocess_image(self, p, pp, *args):
+            if p.batch_index == FRAMES - 1:
+                self.folder = p._motion_generation._output._folder
+                (self.folder / "00000-7.mp4").mkdir()
+
+    blocker = Blocker()
+    clip = studio.clip({"formats": ["MP4", "GIF"]}, neighbours=[blocker])
+    assert [isinstance(image, str) for image in clip.images] == [True] + [False] * FRAMES
+    assert "MP4" in clip.extra_generation_params["Motion error"]
+    assert "frames are safe in" in clip.comments
+    assert len(list(blocker.folder.glob("00000-7/*.png"))) == FRAMES
+    shutil.rmtree(blocker.folder)
+
+
+def test_frames_with_different_prompts_are_refused(studio):
+    class Wildcards(Script):
+        def title(self):
+            return "Wildcards"
+
+        def process(self, p, *args):
+            p.all_prompts = [f"{prompt} {number}" for number, prompt in enumerate(p.all_prompts)]
+
+    with pytest.raises(MotionError, match="must have one prompt, got 4 different prompts"):
+        studio.clip(neighbours=[Wildcards()])
+    with pytest.raises(MotionError, match="must have one prompt, got 3 prompts"):
+        studio.clip(prompt=["a", "b", "c"])
+
+
+def test_img2img_takes_one_picture_or_one_per_frame(studio):
+    pictures = [Image.new("RGB", (32, 32), color) for color in ("red", "green", "blue", "white")]
+    studio.clip(make=tiny_host.img2img, init_images=pictures, steps=4)
+    with pytest.raises(MotionError, match=r"one picture or from one per frame \(4\), got 2"):
+        studio.clip(make=tiny_host.img2img, init_images=pictures[:2], steps=4)
+
+
+def test_frames_dropped_by_a_neighbour_still_make_a_clip(studio):
+    class Dropper(Script):
+        def title(self):
+            return "Dropper"
+
+        def postprocess_batch_list(self, p, pp, *args, **kwargs):
+            pp.images[:] = pp.images[:3]
+
+    clip = studio.clip({"formats": ["GIF"]}, neighbours=[Dropper()])
+    assert [isinstance(image, str) for image in clip.images] == [True]
+    assert "left 3 frames" in clip.comments
+
+
+def test_the_infotext_names_no_folders(studio, module_folder):
+    clip = studio.clip({"motion_module": str(module_folder / "v2.safetensors")})
+    assert "Motion module: v2.safetensors," in clip.infotexts[0]
+
+
+def test_names_that_no_file_system_takes(studio):
+    for name in ("x" * 5000, "a\0b"):
+        with pytest.raises(MotionError, match="there is no motion module of this name"):
+            studio.clip({"motion_module": name})

@@ -3,8 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from motion.errors import InjectionError
+from motion.protocols import BetaSchedule
+
+pytestmark = pytest.mark.usefixtures("web_ui")
 
 FRAMES = 4
 
@@ -61,10 +65,28 @@ def test_calls_outside_the_denoiser_are_whole_clips():
         calls(1, [8, 3])
 
 
+@pytest.mark.parametrize("swallowed", [True, False])
+def test_a_checkpoint_loaded_in_mid_clip_keeps_its_own_schedule(swallowed):
+    """The hires checkpoint goes into the same model object. A file without a schedule makes ours its original."""
+    from motion.host.a1111 import A1111Host
+    from motion.injection.beta_schedule import alphas_cumprod
+
+    own, other = (alphas_cumprod(BetaSchedule("scaled_linear", end=end)) for end in (0.012, 0.013))
+    model = SimpleNamespace(alphas_cumprod=own, alphas_cumprod_original=own)
+    with A1111Host(SimpleNamespace(sd_model=model), FRAMES).beta_schedule(BetaSchedule("linear")):
+        assert not torch.equal(model.alphas_cumprod, own)
+        if not swallowed:
+            model.alphas_cumprod.copy_(other)  # load_state_dict writes the file's into the buffer
+        model.alphas_cumprod_original = model.alphas_cumprod
+    expected = own if swallowed else other
+    assert torch.equal(model.alphas_cumprod, expected)
+    assert torch.equal(model.alphas_cumprod_original, expected)
+
+
 def test_conds_that_are_no_whole_clips_are_refused():
     from motion.host.a1111 import A1111Host
 
     host = A1111Host(SimpleNamespace(), FRAMES)
     host.begin_step(5, 9)
-    with pytest.raises(InjectionError):
+    with pytest.raises(InjectionError, match="whole number of clips of 4 frames, got 9 rows"):
         host.rows_of_call(9)

@@ -33,7 +33,7 @@ class Recorder:
 
 
 @pytest.fixture
-def hook():
+def hook(web_ui):
     from motion.host import sample_hook
 
     return sample_hook
