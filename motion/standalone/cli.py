@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from motion.errors import MotionError
-from motion.settings import FORMATS, field_default
+from motion.standalone.render_flags import add_settings_flags
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
@@ -32,13 +32,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_host_flags(parser: argparse.ArgumentParser) -> None:
+def _add_host_flags(parser: argparse.ArgumentParser, data_dir: Path | None, shown: str) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the networks")
-    parser.add_argument("--data-dir", type=Path, help="folder of models/, outputs/ and config.json (default: here)")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=data_dir,
+        help=f"folder of models/, outputs/, extensions/ and config.json (default: {shown})",
+    )
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    _add_host_flags(parser)
+    _add_host_flags(parser, Path(), "here")
     parser.add_argument("--checkpoint-dir", type=Path, help="further folder of checkpoints")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on")
@@ -46,29 +51,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_render(parser: argparse.ArgumentParser) -> None:
-    _add_host_flags(parser)
+    _add_host_flags(parser, Path(), "here")
     parser.add_argument("--checkpoint", type=Path, required=True, help="Stable Diffusion checkpoint file")
     parser.add_argument("--motion-module", type=Path, required=True, help="motion module file that fits it")
-    parser.add_argument("--prompt", default="", help="what to show")
-    parser.add_argument("--negative-prompt", default="", help="what not to show")
-    parser.add_argument("--frames", default=str(field_default("num_frames")), help="frames of the clip")
-    parser.add_argument("--fps", default=str(field_default("fps")), help="frames a second, such as 8 or 24000/1001")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--sampler", default="Euler a")
-    parser.add_argument("--scheduler", default="Automatic", help="schedule type")
-    parser.add_argument("--cfg-scale", type=float, default=7.0, help="strength of the prompt")
-    parser.add_argument("--width", type=int, default=512, help="pixels, a multiple of 8")
-    parser.add_argument("--height", type=int, default=512, help="pixels, a multiple of 8")
-    parser.add_argument("--seed", type=int, default=-1, help="-1 draws one")
-    parser.add_argument("--motion-scale", default=str(field_default("motion_scale")), help="strength of the motion")
-    parser.add_argument("--init-image", type=Path, help="picture to start from")
-    parser.add_argument("--denoising-strength", type=float, default=0.75, help="noise added to the picture, 0 to 1")
-    parser.add_argument("--format", default="MP4", help="any of " + ", ".join(FORMATS) + ", joined by +")
+    add_settings_flags(parser)
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder that receives the clip")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    _add_host_flags(parser)
+    _add_host_flags(parser, None, "demo/ beside the program")
     parser.add_argument("--out", type=Path, help="folder that receives the clip (default: outputs/ in the data folder)")
     parser.add_argument("prompt", nargs="*", help="what to show")
 

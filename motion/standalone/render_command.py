@@ -7,7 +7,7 @@ import sys
 
 from motion.standalone.pipeline import Pipeline
 from motion.standalone.progress_bar import progress_bar
-from motion.standalone.render_settings import RenderSettings
+from motion.standalone.render_flags import settings_from
 from motion.video import check_output_folder
 
 
@@ -30,31 +30,4 @@ def render(arguments: argparse.Namespace) -> None:
     ):
         clip = pipeline(settings, on_step=bar.on_step, output_dir=arguments.out)
     sys.stdout.write("".join(f"{path}\n" for path in clip.files))
-
-
-def settings_from(arguments: argparse.Namespace) -> RenderSettings:
-    """Checked settings of the `render` command.
-
-    Raises:
-        SettingsError: a value is out of range.
-    """
-    motion = {
-        "num_frames": arguments.frames,
-        "fps": arguments.fps,
-        "formats": arguments.format,
-        "motion_scale": arguments.motion_scale,
-    }
-    names = (
-        "prompt",
-        "negative_prompt",
-        "steps",
-        "sampler",
-        "scheduler",
-        "cfg_scale",
-        "width",
-        "height",
-        "seed",
-        "init_image",
-        "denoising_strength",
-    )
-    return RenderSettings.from_mapping({name: getattr(arguments, name) for name in names} | {"motion": motion})
+    sys.stderr.write("".join(f"{note}\n" for note in clip.notes))

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from motion.errors import MotionError, OutputError
-from motion.standalone import cli
+from motion.errors import MotionError, OutputError, SettingsError
+from motion.standalone import cli, server
+from motion.standalone.render_flags import settings_from
+from motion.standalone.render_settings import RenderSettings
 from tests.demo_host import made_files
 
 
@@ -81,6 +83,48 @@ def test_a_taken_port_is_said(tmp_path, capsys):
         port = str(taken.getsockname()[1])
         assert cli.main(["serve", "--port", port, "--data-dir", str(tmp_path)]) == 2
     assert f"127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_addresses_of_ipv6_are_checked_as_such(capsys):
+    try:
+        taken = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("needs IPv6")
+    with taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"got \[::1\]:{port}: .*in use"):
+            server.check_address("::1", port)
+    server.check_address("::1", port)
+
+
+def test_every_setting_of_a_render_has_a_flag():
+    flags = ["--motion-loras", "<lora:pan:-0.5@0-1>", "--domain-adapter", "look", "--domain-adapter-strength", "0.5"]
+    flags += ["--beta-schedule", "linear", "--seed-behaviour", "same for all frames", "--motion-scale", "0.5"]
+    flags += ["--module-family", "sd15_v1", "--hires-scale", "1.5", "--hires-upscaler", "Lanczos", "--hires-steps", "3"]
+    flags += ["--denoising-strength", "0.6", "--clip-skip", "2", "--loop-count", "4"]
+    required = ["render", "--checkpoint", "c", "--motion-module", "m"]
+    settings = settings_from(cli.build_parser().parse_args([*required, *flags]))
+    given = [settings.hires_scale, settings.hires_upscaler, settings.hires_steps, settings.denoising_strength]
+    assert [*given, settings.clip_skip] == [1.5, "Lanczos", 3, 0.6, 2]
+    clip = settings.clip
+    assert (clip.motion_loras, clip.domain_adapter, clip.domain_adapter_strength) == (
+        "<lora:pan:-0.5@0-1>",
+        "look",
+        0.5,
+    )
+    assert (clip.beta_schedule, clip.seed_behaviour, clip.motion_scale) == ("linear", "same for all frames", 0.5)
+    assert (clip.module_family, clip.loop_count, clip.enabled) == ("sd15_v1", 4, True)
+
+
+def test_flags_that_are_not_given_are_the_settings_defaults():
+    arguments = cli.build_parser().parse_args(["render", "--checkpoint", "c", "--motion-module", "m"])
+    assert settings_from(arguments) == RenderSettings(motion={"formats": "MP4"})
+
+
+def test_the_current_folder_is_the_data_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = cli.build_parser().parse_args(["render", "--checkpoint", "c", "--motion-module", "m"])
+    assert arguments.data_dir.absolute() == tmp_path
 
 
 def test_help_does_not_wait_for_torch():
