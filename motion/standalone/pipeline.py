@@ -15,7 +15,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from motion.errors import CheckpointError, MotionError, SettingsError
-from motion.standalone import devices, jobs, namespace, scripts, sd_models, shared
+from motion.standalone import devices, host_state, jobs, namespace, scripts, sd_models, shared
 from motion.standalone.checkpoint_info import CheckpointInfo
 from motion.standalone.clip import Clip
 from motion.standalone.precision import choose_precision
@@ -64,16 +64,19 @@ class Pipeline:
             motion_module: motion module file; None where each render's settings name one.
             svd: not supported yet.
             precision: one of `motion.standalone.precision.PRECISIONS`.
-            data_dir: folder of `models/Lora`, settings and the like; None uses the defaults and no folder.
+            data_dir: folder of `models/Lora`, settings and the like; None uses the running host's, or else the
+                defaults and no folder.
 
         Raises:
             CheckpointError: a file can't be used.
-            SettingsError: `svd` is given, the precision is unknown, or it is not that of the running host.
+            SettingsError: `svd` is given, the precision is unknown, or it or the folder is not the running host's.
         """
         if svd is not None:
             raise SettingsError(f"`svd` is not supported in this version, got {svd}. Pass a checkpoint and None here.")
         with ExitStack() as stack:
-            if data_dir is None:
+            if host_state.is_running():
+                _check_folder(data_dir)
+            elif data_dir is None:
                 data_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="motion-host-"))
             arguments = ["--data-dir", str(data_dir), "--no-prompt-history"]
             host = stack.enter_context(namespace.installed(arguments, [EXTENSION_FOLDER]))
@@ -178,6 +181,15 @@ class Pipeline:
         p.scripts = runner
         p.script_args = _script_arguments(runner, motion)
         return p
+
+
+def _check_folder(data_dir: str | Path | None) -> None:
+    """Refuse a data folder that is not the running host's."""
+    running = Path(host_state.current().paths.data_path).resolve()
+    if data_dir is not None and Path(data_dir).resolve() != running:
+        raise SettingsError(
+            f"`data_dir` must be that of the running host ({running}), got {data_dir}. Close the other pipeline first."
+        )
 
 
 def _existing(path: str | Path) -> Path:

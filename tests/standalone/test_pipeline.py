@@ -173,3 +173,12 @@ def test_nothing_is_left_in_the_working_folder(pipeline, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pipeline(small())
     assert os.listdir(tmp_path) == []
+
+
+def test_a_second_pipeline_must_share_the_first_ones_folder(pipeline, files, tmp_path):
+    with pytest.raises(SettingsError, match=r"`data_dir` must be that of the running host .*, got .*other"):
+        Pipeline.from_files(files[1], data_dir=tmp_path / "other", precision="fp32")
+    shared_folder = host_state.current().paths.data_path
+    with Pipeline.from_files(files[1], data_dir=shared_folder, precision="fp32"):
+        assert host_state.is_running()
+    assert host_state.is_running()
