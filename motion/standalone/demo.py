@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from motion.errors import OutputError
 from motion.standalone import demo_weights
 from motion.standalone.clip import Clip
 from motion.standalone.pipeline import EXTENSION_FOLDER, Pipeline
@@ -31,7 +32,7 @@ def demo(arguments: argparse.Namespace) -> None:
         arguments: of the command line: out, data_dir, precision, prompt.
 
     Raises:
-        MotionError: a folder can't be written to, or the render failed.
+        MotionError: a folder can't be written to, no file of the clip could be made, or the render failed.
     """
     data_dir = (arguments.data_dir or EXTENSION_FOLDER / "demo").absolute()
     out = (arguments.out or data_dir / "outputs").absolute()
@@ -43,7 +44,7 @@ def demo(arguments: argparse.Namespace) -> None:
         with progress_bar(settings.steps) as bar:
             clip = pipeline(settings, on_step=bar.on_step, output_dir=out)
         seconds = time.perf_counter() - began
-    _report(clip, out, seconds, bar.seconds_per_step)
+    report(clip, out, seconds, bar.seconds_per_step)
 
 
 def demo_settings(prompt: str) -> RenderSettings:
@@ -89,7 +90,14 @@ def _make(path: Path, write: Callable[[Path], object]) -> None:
         raise output_error(error, f"The demo's weights must be written to {path.parent}") from error
 
 
-def _report(clip: Clip, out: Path, seconds: float, seconds_per_step: float) -> None:
+def report(clip: Clip, out: Path, seconds: float, seconds_per_step: float) -> None:
+    """Say where the clip is and what it cost; writes the contact sheet beside it.
+
+    Raises:
+        OutputError: the clip has no file, or the sheet can't be written.
+    """
+    if not clip.files:
+        raise OutputError(f"No clip was written to {out}. {' '.join(clip.notes)}", status_code=500)
     sheet = clip.files[0].with_name(f"{clip.files[0].stem}-contact-sheet.png")
     try:
         contact_sheet(list(clip.frames)).save(sheet)

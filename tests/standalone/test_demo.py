@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -9,7 +10,9 @@ from PIL import Image
 
 from motion.checkpoints.motion_file import inspect_motion_file
 from motion.checkpoints.stable_diffusion import inspect_checkpoint
+from motion.errors import OutputError
 from motion.standalone import cli, demo, demo_weights
+from motion.standalone.clip import Clip
 from motion.video import read_infotext
 from tests.demo_host import made_files
 
@@ -70,3 +73,9 @@ def test_a_folder_that_cannot_be_written_is_said(data_dir, tmp_path, capsys):
     assert "must be a folder" in capsys.readouterr().err
     assert cli.main(["demo", "--data-dir", str(tmp_path / "file"), "--out", str(tmp_path)]) == 2
     assert "The demo's weights must be written to" in capsys.readouterr().err
+
+
+def test_a_demo_without_a_clip_says_why(tmp_path):
+    clip = Clip(np.zeros((1, 8, 8, 3), np.uint8), Fraction(8), "", notes=("No encoder worked.",))
+    with pytest.raises(OutputError, match=r"No clip was written to .*\. No encoder worked\."):
+        demo.report(clip, tmp_path, 1.0, 1.0)
