@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,7 @@ class Pipeline:
 
     def __call__(
         self,
-        settings: RenderSettings,
+        settings: RenderSettings | Mapping[str, Any],
         *,
         generator: torch.Generator | None = None,
         latents: torch.Tensor | None = None,
@@ -107,7 +107,8 @@ class Pipeline:
         """Render one clip.
 
         Args:
-            settings: what to render. The same settings with the same seed give the same bytes.
+            settings: what to render, or its values by field name. The same settings with the same seed give the same
+                bytes.
             generator: draws the initial noise in place of the seed.
             latents: initial noise, standard normal, `f c h/8 w/8`, in place of either.
             on_step: called after each step; what it raises ends the render, and the model is as before.
@@ -117,6 +118,8 @@ class Pipeline:
             MotionError: something in the request or in a file can't work.
             OutputError: the frames can't be written.
         """
+        if isinstance(settings, Mapping):
+            settings = RenderSettings.from_mapping(settings)
         with ExitStack() as stack:
             kept = output_dir is not None
             folder = Path(output_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="motion-frames-")))

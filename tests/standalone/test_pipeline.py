@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from motion.errors import CheckpointError, OutputError, SettingsError
-from motion.standalone import Pipeline, host_state
+from motion.standalone import Pipeline, RenderSettings, host_state
 from motion.video import read_infotext
 from tests.demo_host import made_files, small
 
@@ -47,6 +47,15 @@ def test_the_same_seed_gives_the_same_bytes_whatever_ran_between(pipeline, clip)
     other = pipeline(small(motion={"num_frames": 2}, seed=6, sampler="Euler a", clip_skip=2))
     assert not np.array_equal(other.frames, clip.frames[:2])
     np.testing.assert_array_equal(pipeline(small()).frames, clip.frames)
+
+
+def test_settings_may_be_a_mapping(pipeline):
+    values = {"prompt": "a boat", "steps": 2, "width": 64, "height": 64, "seed": 1, "motion": {"num_frames": 2}}
+    clip = pipeline(values)
+    assert len(clip) == 2
+    np.testing.assert_array_equal(pipeline(RenderSettings(**values)).frames, clip.frames)
+    with pytest.raises(SettingsError, match="Unknown field `step`"):
+        pipeline({"prompt": "a boat", "step": 2})
 
 
 def test_given_noise_takes_the_place_of_the_seeds(pipeline, clip):
