@@ -79,10 +79,12 @@ class ModelFiles:
             raise SettingsError(
                 f"`{kind}` must name a {words} file, got none. Put one into {folders[0]} and choose it."
             )
-        paths_by_name = [Path(name), *(folder / name for folder in folders)]
+        below = [folder / name for folder in folders]
+        for path in filter(_is_file, below):
+            return path
         entries = self._entries(kind)
         by_stem = [entry.path for entry in entries if entry.path.stem == name]
-        for path in (*filter(_is_file, paths_by_name[1:]), *by_stem, *filter(_exists, paths_by_name)):
+        for path in (*by_stem, *filter(_exists, (Path(name), *below))):
             return path
         known = ", ".join(entry.name for entry in entries)
         remedy = f"Choose one of: {known}." if known else f"Put the file into {folders[0]}."

@@ -44,9 +44,11 @@ def has_zero_terminal_snr(alphas: Tensor) -> bool:
 
 
 def with_zero_terminal_snr(alphas: Tensor) -> Tensor:
-    """An ᾱ table shifted and scaled in √ᾱ to end in noise alone (Lin et al., arXiv 2305.08891, algorithm 1)."""
-    root = alphas.double().sqrt()
-    rescaled = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    table = rescaled**2
+    """An ᾱ table shifted and scaled in √ᾱ to end in noise alone (Lin et al., arXiv 2305.08891, algorithm 1).
+
+    It is computed in the table's own dtype, as web UIs do, so that their σ and ours agree.
+    """
+    root = alphas.sqrt()
+    table: Tensor = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     table[-1] = LAST_ALPHA_OF_ZERO_SNR
-    return table.to(alphas)
+    return table

@@ -19,12 +19,13 @@ import torch
 
 from motion.checkpoints.stable_diffusion import open_checkpoint
 from motion.errors import CheckpointError
+from motion.injection.beta_schedule import with_zero_terminal_snr as rescale_zero_terminal_snr_abar
 from motion.standalone import devices, host_state, script_callbacks, shared
 from motion.standalone.checkpoint_info import CheckpointInfo, model_hash
 from motion.standalone.sd_model import SdModel
 from motion.standalone.sdxl_model import SdxlModel
 
-__all__ = ["CheckpointInfo", "model_hash"]
+__all__ = ["CheckpointInfo", "model_hash", "rescale_zero_terminal_snr_abar"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ checkpoint_aliases: dict[str, CheckpointInfo]
 model_path: str
 
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".ckpt"})
-ZERO_SNR_LAST_ALPHA = 4.8973451890853435e-08
 _CHECKSUM = re.compile(r"\s*\[[^]]+]\s*$")
 
 
@@ -217,17 +217,6 @@ def apply_alpha_schedule_override(sd_model: SdModel, p: Any = None) -> None:
         infotext["Noise Schedule"] = shared.opts.sd_noise_schedule
         alphas = rescale_zero_terminal_snr_abar(alphas)
     sd_model.alphas_cumprod = alphas
-
-
-def rescale_zero_terminal_snr_abar(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """ᾱ shifted and scaled so that the last timestep is noise only: arXiv:2305.08891, algorithm 1.
-
-    The last value stays above 0, so that σ is finite.
-    """
-    root = alphas_cumprod.sqrt()
-    rescaled: torch.Tensor = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-    rescaled[-1] = ZERO_SNR_LAST_ALPHA
-    return rescaled
 
 
 def apply_token_merging(sd_model: SdModel, token_merging_ratio: float) -> None:

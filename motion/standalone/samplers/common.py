@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from motion.errors import SettingsError
-from motion.standalone import devices, shared
+from motion.standalone import devices, script_callbacks, shared
 
 if TYPE_CHECKING:
     from motion.standalone.samplers.cfg_denoiser import CFGDenoiser
@@ -87,6 +87,20 @@ def single_sample_to_image(sample: torch.Tensor, approximation: int | None = Non
 def sample_to_image(samples: torch.Tensor, index: int = 0, approximation: int | None = None) -> Image.Image:
     """Picture of one of b c h w latents, by the VAE."""
     return single_sample_to_image(samples[index], approximation)
+
+
+def with_extra_noise(
+    p: Any, x: torch.Tensor, noise: torch.Tensor, noisy: torch.Tensor, scale: torch.Tensor | float = 1.0
+) -> torch.Tensor:
+    """Noisy latents of img2img with the extra noise that the option asks for, in units of `scale`; b c h w each."""
+    extra = shared.opts.img2img_extra_noise
+    if extra <= 0:
+        return noisy
+    p.extra_generation_params["Extra noise"] = extra
+    params = script_callbacks.ExtraNoiseParams(noise, x, noisy)
+    script_callbacks.extra_noise_callback(params)
+    added: torch.Tensor = params.noise * extra * scale
+    return noisy + added
 
 
 class Sampler:

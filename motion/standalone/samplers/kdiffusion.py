@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from motion.errors import SettingsError
-from motion.standalone import script_callbacks, shared
+from motion.standalone import shared
 from motion.standalone.samplers.cfg_denoiser import CFGDenoiser
-from motion.standalone.samplers.common import Sampler, SamplerData, setup_img2img_steps
+from motion.standalone.samplers.common import Sampler, SamplerData, setup_img2img_steps, with_extra_noise
 from motion.standalone.samplers.denoisers import DiscreteSchedule, EpsDenoiser, LcmDenoiser
 from motion.standalone.samplers.sampling_functions import (
     sample_dpmpp_2m,
@@ -143,13 +143,7 @@ class KDiffusionSampler(Sampler):
         """Latents and unit noise, b c h w each -> latents."""
         steps, t_enc = setup_img2img_steps(p, steps)
         sigmas = self.get_sigmas(p, steps)[steps - t_enc - 1 :]
-        noisy = x + noise * sigmas[0]
-        extra = shared.opts.img2img_extra_noise
-        if extra > 0:
-            p.extra_generation_params["Extra noise"] = extra
-            params = script_callbacks.ExtraNoiseParams(noise, x, noisy)
-            script_callbacks.extra_noise_callback(params)
-            noisy = noisy + params.noise * extra
+        noisy = with_extra_noise(p, x, noise, x + noise * sigmas[0])
         arguments = self.initialize(p)
         self.model_wrap_cfg.init_latent = x
         self.last_latent = x

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from motion.errors import SettingsError
-from motion.standalone import devices, script_callbacks, shared
+from motion.standalone import devices, shared
 from motion.standalone.samplers.cfg_denoiser import CFGDenoiser
-from motion.standalone.samplers.common import Sampler, SamplerData, setup_img2img_steps
+from motion.standalone.samplers.common import Sampler, SamplerData, setup_img2img_steps, with_extra_noise
 from motion.standalone.samplers.denoisers import TimestepDenoiser, over_latents
 from motion.standalone.samplers.sampling_functions import sample_ddim
 
@@ -101,13 +101,7 @@ class CompVisSampler(Sampler):
         timesteps = self.get_timesteps(p, steps)
         alphas_cumprod = self.sd_model.alphas_cumprod
         alpha = alphas_cumprod[timesteps[t_enc]]
-        noisy = x * alpha.sqrt() + noise * (1 - alpha).sqrt()
-        extra = shared.opts.img2img_extra_noise
-        if extra > 0:
-            p.extra_generation_params["Extra noise"] = extra
-            params = script_callbacks.ExtraNoiseParams(noise, x, noisy)
-            script_callbacks.extra_noise_callback(params)
-            noisy = noisy + params.noise * extra * alpha.sqrt()
+        noisy = with_extra_noise(p, x, noise, x * alpha.sqrt() + noise * (1 - alpha).sqrt(), alpha.sqrt())
         arguments = self.initialize(p)
         self.model_wrap_cfg.init_latent = x
         self.last_latent = x
