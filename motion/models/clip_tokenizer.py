@@ -1,8 +1,7 @@
-"""CLIP's text to token ids, with the byte-pair vocabulary that the package carries."""
+"""CLIP's text to token ids."""
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,19 +11,22 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
+from motion.models.clip_vocabulary import END_OF_WORD, END_TEXT, START_TEXT, ClipVocabulary
+
 START_ID = 49406
 END_ID = 49407
 VOCABULARY_SIZE = 49408
 
-_END_OF_WORD = "</w>"
-_START_TEXT, _END_TEXT = "<|startoftext|>", "<|endoftext|>"
 # What CLIP counts as one word before byte pairs are merged: a special token, an English contraction's tail, a run of
 # letters, one digit, or a run of anything else that is no space (Radford et al. 2021, section 2.4).
 _WORD = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
 class ClipTokenizer:
-    """Token ids of the vocabulary that CLIP ViT-L/14 and OpenCLIP share.
+    """Token ids of the vocabulary that CLIP ViT-L/14 and OpenCLIP share, or of another one in CLIP's format.
+
+    Args:
+        vocabulary: None takes that of CLIP ViT-L/14, with `START_ID`, `END_ID` and `VOCABULARY_SIZE`.
 
     Attributes:
         start_id: id that begins a text.
@@ -33,16 +35,26 @@ class ClipTokenizer:
         merges: pairs of tokens that are joined, the most frequent first.
     """
 
-    def __init__(self) -> None:
-        self.merges = _read_merges()
-        self._vocabulary = _build_vocabulary(self.merges)
-        self._tokenizer = Tokenizer(BPE(self._vocabulary, self.merges, end_of_word_suffix=_END_OF_WORD))
+    def __init__(self, vocabulary: ClipVocabulary | None = None) -> None:
+        known = ClipVocabulary.carried() if vocabulary is None else vocabulary
+        self.merges = list(known.merges)
+        self._vocabulary = dict(known.ids)
+        self._tokenizer = Tokenizer(BPE(self._vocabulary, self.merges, end_of_word_suffix=END_OF_WORD))
         words = Split(Regex(_WORD), behavior="removed", invert=True)
         self._tokenizer.pre_tokenizer = Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])
-        self._tokenizer.add_special_tokens([_START_TEXT, _END_TEXT])
-        self.start_id = self._vocabulary[_START_TEXT]
-        self.end_id = self._vocabulary[_END_TEXT]
-        self.comma_id = self._vocabulary["," + _END_OF_WORD]
+        self._tokenizer.add_special_tokens([START_TEXT, END_TEXT])
+        self.start_id = self._vocabulary[START_TEXT]
+        self.end_id = self._vocabulary[END_TEXT]
+        self.comma_id = self._vocabulary["," + END_OF_WORD]
+
+    @classmethod
+    def from_folder(cls, path: str | Path) -> ClipTokenizer:
+        """The tokenizer of a folder with vocab.json and merges.txt, as transformers' CLIPTokenizer reads it.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or the two don't fit together.
+        """
+        return cls(ClipVocabulary.from_folder(Path(path)))
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -61,35 +73,4 @@ class ClipTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Tokens of `ids` joined, with a space where a word ends; for messages and tests."""
         names = {index: token for token, index in self._vocabulary.items()}
-        return "".join(names[index] for index in ids).replace(_END_OF_WORD, " ").strip()
-
-
-def _read_merges() -> list[tuple[str, str]]:
-    """The byte-pair merges, the most frequent first."""
-    data = gzip.decompress((Path(__file__).parent / "data" / "clip_merges.txt.gz").read_bytes())
-    pairs = (line.split(" ") for line in data.decode("utf-8").splitlines())
-    return [(left, right) for left, right in pairs]
-
-
-def _build_vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
-    """Token to id: single bytes, single bytes that end a word, merges, then the two special tokens."""
-    letters = _byte_letters()
-    tokens = [
-        *letters,
-        *(letter + _END_OF_WORD for letter in letters),
-        *(left + right for left, right in merges),
-        _START_TEXT,
-        _END_TEXT,
-    ]
-    return {token: index for index, token in enumerate(tokens)}
-
-
-def _byte_letters() -> list[str]:
-    """One visible letter for each byte, in the order of the vocabulary.
-
-    Byte-level BPE (Radford et al. 2019, GPT-2) writes the printable Latin-1 bytes as themselves, and the other 68 as
-    the letters from U+0100 on; the vocabulary lists them in that order.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = 256 - len(printable)
-    return [chr(byte) for byte in printable] + [chr(0x100 + index) for index in range(hidden)]
+        return "".join(names[index] for index in ids).replace(END_OF_WORD, " ").strip()
