@@ -78,6 +78,25 @@ class BetaSchedule:
     num_timesteps: int = 1000
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which number formats a host runs its UNet; motion modules follow it.
+
+    Attributes:
+        device: where the UNet computes.
+        dtype: in which it computes.
+        storage_dtype: in which the host stores large weights, such as `torch.float8_e4m3fn`; equal to `dtype` where it
+            stores what it computes in.
+        streamed: the host keeps weights off the device and moves each part in when it runs (A1111's --lowvram, Forge
+            when the UNet does not fit).
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    storage_dtype: torch.dtype
+    streamed: bool = False
+
+
 class ModelHost(Protocol):
     """The loaded model of a web UI, as a session sees it while one request is sampled."""
 
@@ -87,8 +106,15 @@ class ModelHost(Protocol):
         """The LDM-layout UNet that is sampled now."""
         ...
 
-    def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
-        """Where the UNet computes, and in which type."""
+    def placement(self) -> Placement:
+        """Where and in which number formats the UNet that is sampled now runs."""
+        ...
+
+    def reserved_memory(self, num_bytes: int) -> AbstractContextManager[None]:
+        """Ask the host to keep `num_bytes` of the device's memory free while sampling, for what it doesn't know of.
+
+        A null context where the host has no such thing.
+        """
         ...
 
     def beta_schedule(self, schedule: BetaSchedule) -> AbstractContextManager[None]:

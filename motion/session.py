@@ -98,9 +98,11 @@ class MotionSession:
 
     def _enter(self, stack: ExitStack) -> None:
         settings, unet = self._settings, self._host.unet()
-        device, dtype = self._host.device_and_dtype()
+        placement = self._host.placement()
+        num_bytes = sum(parameter.nbytes for parameter in self._motion_model.parameters())
+        stack.enter_context(self._host.reserved_memory(num_bytes))
         stack.callback(self._motion_model.to, "cpu")
-        self._motion_model.to(device=device, dtype=dtype)
+        self._motion_model.to(device=placement.device, dtype=placement.dtype)
         schedule = chosen_schedule(settings.beta_schedule, self._family.beta_schedule)
         if schedule is not None:
             stack.enter_context(self._host.beta_schedule(schedule))

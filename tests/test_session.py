@@ -1,6 +1,6 @@
 """A session changes a model for exactly as long as its sampler runs."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ import torch
 from motion.checkpoints.motion_file import MOTION_FAMILIES
 from motion.errors import InjectionError
 from motion.injection.beta_schedule import alphas_cumprod
-from motion.protocols import BetaSchedule, FrameRows
+from motion.protocols import BetaSchedule, FrameRows, Placement
 from motion.session import MotionSession
 from motion.settings import MotionSettings
 from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_unet, state_of
@@ -29,8 +29,11 @@ class Host:
     def unet(self):
         return self.model
 
-    def device_and_dtype(self):
-        return torch.device("cpu"), torch.float32
+    def placement(self):
+        return Placement(torch.device("cpu"), torch.float32, torch.float32)
+
+    def reserved_memory(self, num_bytes):
+        return nullcontext()
 
     @contextmanager
     def beta_schedule(self, schedule):

@@ -16,7 +16,7 @@ Learned from the running host:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from modules import devices, sd_samplers, shared
 
 from motion.errors import InjectionError
 from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
-from motion.protocols import BetaSchedule, FrameRows
+from motion.protocols import BetaSchedule, FrameRows, Placement
 
 
 class A1111Host:
@@ -56,9 +56,21 @@ class A1111Host:
             return "sdxl"
         return "sd2" if getattr(sd_model, "is_sd2", False) else "sd15"
 
-    def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
-        """The host's device, and the type in which its UNet computes (it may store another, such as fp8)."""
-        return devices.device, getattr(devices, "dtype_unet", devices.dtype)
+    def placement(self) -> Placement:
+        """The host's device and formats, as the UNet that is loaded now has them.
+
+        With the option fp8_storage the UNet's convolutions and matrices are 8 bits wide. With --lowvram the UNet's
+        blocks go to the device one after another; with --medvram the UNet goes as a whole, which needs nothing of us.
+        """
+        dtype = getattr(devices, "dtype_unet", devices.dtype)
+        floats = (parameter for parameter in self.unet().parameters() if parameter.is_floating_point())
+        narrow = next((parameter.dtype for parameter in floats if parameter.element_size() == 1), dtype)
+        streamed = bool(getattr(self._p.sd_model, "lowvram", False) and shared.cmd_opts.lowvram)
+        return Placement(devices.device, dtype, narrow, streamed)
+
+    def reserved_memory(self, num_bytes: int) -> AbstractContextManager[None]:
+        """Nothing to ask for: this host takes what memory there is when it needs it."""
+        return nullcontext()
 
     @contextmanager
     def beta_schedule(self, schedule: BetaSchedule) -> Iterator[None]:

@@ -173,8 +173,8 @@ class ClipGeneration:
 
     def _load_module(self) -> LoadedModule:
         settings = self._settings
-        _, dtype = self._host.device_and_dtype()
-        loaded = self._files.load(settings.motion_module, settings.module_family, dtype)
+        placement = self._host.placement()
+        loaded = self._files.load(settings.motion_module, settings.module_family, placement.dtype)
         if loaded.family.base != self._host.base():
             raise SettingsError(
                 f"`motion_module` must fit the checkpoint, which is {self._host.base()}, got "
