@@ -1,0 +1,1 @@
+"""Training: the shapes world, data sets, and the stages that make motion modules and LoRAs."""
