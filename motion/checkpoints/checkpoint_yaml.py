@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from motion.checkpoints.text_folder import find_text_folder
 from motion.errors import CheckpointError
 from motion.models.unet import UNetConfig
 
@@ -49,8 +50,21 @@ _UNET = ("in_channels", "out_channels", "model_channels", "channel_mult", "num_r
 """What a yaml says of the UNet that its tensors say too; both must agree."""
 
 
-def read_yaml(path: Path, base: str) -> dict[str, Any]:
-    """What the yaml beside a checkpoint says of its UNet; empty where there is none.
+@dataclass(frozen=True)
+class CheckpointYaml:
+    """What the yaml beside a checkpoint says that is of use here.
+
+    Attributes:
+        unet: settings of its UNet.
+        text_folder: folder of its text encoder; None for CLIP's own vocabulary.
+    """
+
+    unet: Mapping[str, Any]
+    text_folder: Path | None
+
+
+def read_yaml(path: Path, base: str) -> CheckpointYaml:
+    """What the yaml beside a checkpoint says; nothing where there is none.
 
     Args:
         path: the yaml.
@@ -60,7 +74,7 @@ def read_yaml(path: Path, base: str) -> dict[str, Any]:
         CheckpointError: it can't be read, or describes another kind of model.
     """
     if not path.is_file():
-        return {}
+        return CheckpointYaml({}, None)
     form = _FORMS[base]
     remedy = "Correct it, or remove it to take everything from the checkpoint's shapes."
     try:
@@ -79,7 +93,9 @@ def read_yaml(path: Path, base: str) -> dict[str, Any]:
     if _predicts_v(model):
         reason = f"Its denoiser predicts v, {form.title} that does so is not yet supported."
         raise CheckpointError(path, reason, "Choose a checkpoint that predicts noise.")
-    return {**unet, **{name: _read_heads(unet, name, path) for name in ("num_heads", "num_head_channels")}}
+    heads = {name: _read_heads(unet, name, path) for name in ("num_heads", "num_head_channels")}
+    version = _nested(model, "cond_stage_config", "params", "version")
+    return CheckpointYaml({**unet, **heads}, find_text_folder(version, path))
 
 
 def check_yaml(settings: Mapping[str, Any], unet: UNetConfig, path: Path) -> None:
@@ -98,10 +114,16 @@ def check_yaml(settings: Mapping[str, Any], unet: UNetConfig, path: Path) -> Non
 
 def _predicts_v(model: Mapping[str, Any]) -> bool:
     """True where sgm's yaml names v-prediction's class for scaling the UNet's answer (ldm: `parameterization`)."""
+    scaling = _nested(model, "denoiser_config", "params", "scaling_config", "target")
+    return str(scaling).rpartition(".")[2].startswith("VScaling")
+
+
+def _nested(model: Mapping[str, Any], *names: str) -> Any:
+    """The setting at the end of a path of names; None where the path breaks off."""
     setting: Any = model
-    for name in ("denoiser_config", "params", "scaling_config", "target"):
+    for name in names:
         setting = setting.get(name) if isinstance(setting, dict) else None
-    return str(setting).rpartition(".")[2].startswith("VScaling")
+    return setting
 
 
 def _read_heads(unet: Mapping[str, Any], name: str, path: Path) -> int | None:

@@ -21,10 +21,12 @@ from motion.checkpoints.network_shapes import (
     derive_unet_config,
 )
 from motion.checkpoints.sdxl_text import CLIP_PREFIX, open_clip_part
+from motion.checkpoints.text_folder import TextFolder, read_text_folder
 from motion.checkpoints.weight_file import LazyTensors, WeightFile, open_weights
 from motion.errors import CheckpointError
 from motion.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from motion.models.clip_text import ClipTextEncoder, ClipTextEncoderConfig
+from motion.models.clip_tokenizer import VOCABULARY_SIZE, ClipTokenizer
 from motion.models.size_embedding import NUM_SIZES, SIZE_CHANNELS
 from motion.models.unet import UNetConfig, UNetModel
 
@@ -75,6 +77,7 @@ class StableDiffusionFile:
         self._autoencoder = _autoencoder_part(file)
         self._text_encoder = _text_part(file, CLIP_PREFIX if base == "sdxl" else TEXT_PREFIX)
         self._second_text_encoder = open_clip_part(file) if base == "sdxl" else {}
+        self._text_folder: TextFolder | None = None
         self.config = self._derive_config()
 
     def load_unet(self, *, device: torch.device, dtype: torch.dtype | None) -> UNetModel:
@@ -88,6 +91,10 @@ class StableDiffusionFile:
     def load_text_encoder(self, *, device: torch.device, dtype: torch.dtype | None) -> ClipTextEncoder:
         """The text encoder, frozen. A `dtype` of None keeps the file's."""
         return self._fill(ClipTextEncoder, self.config.text_encoder, self._text_encoder, device, dtype)
+
+    def load_tokenizer(self) -> ClipTokenizer:
+        """The tokenizer of its text encoders."""
+        return ClipTokenizer() if self._text_folder is None else self._text_folder.tokenizer
 
     def load_second_text_encoder(self, *, device: torch.device, dtype: torch.dtype | None) -> ClipTextEncoder:
         """SDXL's second text encoder, frozen. A `dtype` of None keeps the file's."""
@@ -111,8 +118,10 @@ class StableDiffusionFile:
             remedy = "Choose a version of it that has one."
             raise CheckpointError(self.path, "This checkpoint holds no autoencoder (VAE).", remedy)
         settings = read_yaml(self.path.with_suffix(".yaml"), self.base)
+        if settings.text_folder is not None:
+            self._text_folder = read_text_folder(settings.text_folder)
         try:
-            config = self._read_shapes(settings)
+            config = self._read_shapes(settings.unet)
         except KeyError as error:
             reason = f"The checkpoint lacks {error}."
             raise CheckpointError(self.path, reason, "It is incomplete; get it from where it was published.") from error
@@ -121,7 +130,7 @@ class StableDiffusionFile:
             raise CheckpointError(self.path, reason, "It is damaged; get it from where it was published.") from error
         except ValueError as error:
             raise CheckpointError(self.path, str(error), "Put its yaml beside it, or choose another one.") from error
-        check_yaml(settings, config.unet, self.path)
+        check_yaml(settings.unet, config.unet, self.path)
         return config
 
     def _read_shapes(self, settings: Mapping[str, Any]) -> StableDiffusionConfig:
@@ -131,11 +140,25 @@ class StableDiffusionFile:
         config = StableDiffusionConfig(
             derive_unet_config(unet, **heads),
             derive_autoencoder_config(autoencoder),
-            derive_text_encoder_config(text),
+            self._complete_text(derive_text_encoder_config(text)),
             derive_text_encoder_config(second, hidden_act="gelu") if self.base == "sdxl" else None,
         )
         _check_conditions(config)
         return config
+
+    def _complete_text(self, shapes: ClipTextEncoderConfig) -> ClipTextEncoderConfig:
+        """The first text encoder's shape with what its folder says.
+
+        Raises:
+            CheckpointError: the two contradict each other, or an SD1 checkpoint with a vocabulary of its own has none.
+        """
+        if self._text_folder is not None:
+            return self._text_folder.complete(shapes)
+        if self.base == "sd15" and shapes.vocabulary_size < VOCABULARY_SIZE:
+            reason = f"Its text encoder has {shapes.vocabulary_size} tokens, so its vocabulary is not CLIP's."
+            remedy = "Put its yaml and the folder that the yaml names beside it, as they came with it."
+            raise CheckpointError(self.path, reason, remedy)
+        return shapes
 
 
 @contextmanager

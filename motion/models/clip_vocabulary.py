@@ -13,6 +13,8 @@ from motion.errors import CheckpointError
 END_OF_WORD = "</w>"
 START_TEXT, END_TEXT = "<|startoftext|>", "<|endoftext|>"
 TOKENS_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+MOST_MERGES = 48894
+"""Lines of merges.txt that count: as many as CLIP ViT-L/14 has. OpenAI published a longer list."""
 
 _REMEDY = "Put the folder's vocab.json and merges.txt there as they came with the checkpoint."
 
@@ -70,12 +72,23 @@ def byte_tokens() -> list[str]:
     return [*letters, *(letter + END_OF_WORD for letter in letters)]
 
 
-def read_text(path: Path, remedy: str) -> str:
-    """Content of a text file that came with a checkpoint.
+def read_object(path: Path, remedy: str) -> dict[str, object]:
+    """Content of a JSON file that holds one object.
 
     Raises:
-        CheckpointError: it is missing, can't be read or is no UTF-8.
+        CheckpointError: it is missing, can't be read or holds something else.
     """
+    try:
+        content = json.loads(_read_text(path, remedy))
+        json.dumps(content, ensure_ascii=False).encode()  # escapes may stand for halves of characters
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(path, f"The file is no JSON ({error}).", remedy) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(path, f"Expected a JSON object, got a {type(content).__name__}.", remedy)
+    return content
+
+
+def _read_text(path: Path, remedy: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -84,24 +97,9 @@ def read_text(path: Path, remedy: str) -> str:
         raise CheckpointError(path, f"The file can't be read ({error}).", remedy) from error
 
 
-def read_object(path: Path, remedy: str) -> dict[str, object]:
-    """Content of a JSON file that holds one object.
-
-    Raises:
-        CheckpointError: it is missing, can't be read or holds something else.
-    """
-    try:
-        content = json.loads(read_text(path, remedy))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(path, f"The file is no JSON ({error}).", remedy) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(path, f"Expected a JSON object, got a {type(content).__name__}.", remedy)
-    return content
-
-
 def _read_tokens(path: Path) -> dict[str, int]:
     content = read_object(path, _REMEDY)
-    ids = {token: index for token, index in content.items() if isinstance(index, int)}
+    ids = {token: index for token, index in content.items() if type(index) is int}
     if len(ids) != len(content) or set(ids.values()) != set(range(len(ids))):
         last = len(content) - 1
         raise CheckpointError(path, f"Its {last + 1} tokens must have the ids 0 to {last}, each once.", _REMEDY)
@@ -113,7 +111,7 @@ def _read_tokens(path: Path) -> dict[str, int]:
 
 
 def _read_merges(path: Path, ids: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
-    pairs = [line.split() for line in read_text(path, _REMEDY).strip().split("\n")[1:]]
+    pairs = [line.split() for line in _read_text(path, _REMEDY).strip().split("\n")[1 : MOST_MERGES + 1]]
     for number, pair in enumerate(pairs, start=2):
         if len(pair) != 2 or any(token not in ids for token in (*pair, "".join(pair))):
             reason = f"Line {number} must be two tokens of {TOKENS_FILE} that join to a third, got {' '.join(pair)!r}."

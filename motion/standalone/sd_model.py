@@ -12,7 +12,6 @@ from torch import nn
 from motion.checkpoints.stable_diffusion import StableDiffusionFile
 from motion.injection.beta_schedule import alphas_cumprod, betas
 from motion.models.autoencoder import AutoencoderKL, DiagonalGaussian
-from motion.models.clip_tokenizer import ClipTokenizer
 from motion.models.unet import UNetModel
 from motion.protocols import BetaSchedule
 from motion.standalone import shared
@@ -120,7 +119,7 @@ class SdModel(nn.Module):
     def load_conditioner(cls, checkpoint: StableDiffusionFile, precision: Precision) -> PromptConditioner:
         """What encodes prompts, with the text encoder of a checkpoint."""
         text_encoder = checkpoint.load_text_encoder(device=precision.device, dtype=precision.dtype)
-        return TextConditioner(text_encoder, ClipTokenizer())
+        return TextConditioner(text_encoder, checkpoint.load_tokenizer())
 
     @property
     def device(self) -> torch.device:

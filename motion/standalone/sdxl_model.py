@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from motion.checkpoints.stable_diffusion import StableDiffusionFile
-from motion.models.clip_tokenizer import ClipTokenizer
 from motion.models.unet import UNetModel
 from motion.standalone import shared
 from motion.standalone.precision import Precision
@@ -56,7 +55,7 @@ class SdxlModel(SdModel):
         device, dtype = precision.device, precision.dtype
         clip = checkpoint.load_text_encoder(device=device, dtype=dtype)
         open_clip = checkpoint.load_second_text_encoder(device=device, dtype=dtype)
-        return SdxlConditioner(clip, open_clip, ClipTokenizer())
+        return SdxlConditioner(clip, open_clip, checkpoint.load_tokenizer())
 
     @property
     def conditioner(self) -> SdxlConditioner:

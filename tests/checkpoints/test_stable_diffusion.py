@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 PREFIXES = {"unet": "model.diffusion_model.", "autoencoder": "first_stage_model.", "text": "cond_stage_model."}
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 2), transformer_depth=(1, 0), num_res_blocks=1, context_dim=64)
 AUTOENCODER = AutoencoderConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
-TEXT = ClipTextEncoderConfig(vocabulary_size=100, hidden_size=64, num_layers=2, num_heads=1, intermediate_size=128)
+TEXT = ClipTextEncoderConfig(hidden_size=64, num_layers=2, num_heads=1, intermediate_size=128)
 
 
 def network_shapes(network: type, config: object, prefix: str = "") -> dict[str, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -87,6 +88,32 @@ def test_folder_has_three_files_that_transformers_reads(tmp_path):
     ours = ClipTokenizer.from_folder(tmp_path / "text")
     assert (original.bos_token_id, original.eos_token_id) == (ours.start_id, ours.end_id) == (size - 2, size - 1)
     assert original.get_vocab() == ours.vocabulary == json.loads((tmp_path / "text" / "vocab.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory) -> tuple[ClipTokenizer, CLIPTokenizer]:
+    """Ours and transformers' of one folder."""
+    folder = tmp_path_factory.mktemp("text")
+    words = [*WORDS, *ENTANGLED]
+    write_vocabulary(folder, words, ClipTextEncoderConfig(vocabulary_size=len(make_vocabulary(words))))
+    return ClipTokenizer.from_folder(folder), CLIPTokenizer.from_pretrained(folder)
+
+
+ALPHABET = "abcABC éÄßİ019 ,.'\"-_()[]:!?\n\t’“…&;日本한ﬁＡ👍🏽\u200bÂ©²<|>/\\"
+# Libraries know different versions of Unicode, and disagree on whether a newer character is a letter.
+OLD_CHARACTERS = st.characters(exclude_categories=["Cs"]).filter(lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn")
+KNOWN = st.lists(st.sampled_from([*WORDS, *ENTANGLED, "don't", "64", "redder", "<|endoftext|>"]), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    text=st.one_of(
+        KNOWN.map(" ".join), KNOWN.map("".join), st.text(ALPHABET, max_size=40), st.text(OLD_CHARACTERS, max_size=20)
+    )
+)
+def test_every_text_has_transformers_ids(tokenizers, text):
+    ours, original = tokenizers
+    assert ours.encode(text) == original(text, truncation=False, add_special_tokens=False)["input_ids"]
 
 
 def test_same_words_give_the_same_bytes(tmp_path):
