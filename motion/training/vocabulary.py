@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from motion.checkpoints.text_folder import CONFIG_FILE
 from motion.models.clip_text import ClipTextEncoderConfig
 from motion.models.clip_tokenizer import ClipTokenizer
 from motion.models.clip_vocabulary import (
@@ -21,8 +22,6 @@ from motion.models.clip_vocabulary import (
     TOKENS_FILE,
     ClipVocabulary,
 )
-
-CONFIG_FILE = "config.json"
 
 
 def make_vocabulary(words: Iterable[str]) -> ClipVocabulary:
