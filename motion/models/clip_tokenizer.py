@@ -21,6 +21,9 @@ VOCABULARY_SIZE = 49408
 # letters, one digit, or a run of anything else that is no space (Radford et al. 2021, section 2.4).
 _WORD = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
+# Where a text is cut before it is repaired: repairs look at all of what they are given, and leave "&amp;" beside a "<".
+_SPECIAL = re.compile(f"({re.escape(START_TEXT)}|{re.escape(END_TEXT)})")
+
 
 class ClipTokenizer:
     """Token ids of the vocabulary that CLIP ViT-L/14 and OpenCLIP share, or of another one in CLIP's format.
@@ -67,6 +70,9 @@ class ClipTokenizer:
         The text is repaired (mojibake, typographic quotes, HTML entities) and lower-cased first, as CLIP's own
         tokenizer does.
         """
+        return [index for piece in _SPECIAL.split(text) for index in self._encode_piece(piece)]
+
+    def _encode_piece(self, text: str) -> list[int]:
         clean = re.sub(r"\s+", " ", ftfy.fix_text(text)).strip().lower()
         return list(self._tokenizer.encode(clean, add_special_tokens=False).ids)
 

@@ -44,6 +44,7 @@ def original(tokenizer, tmp_path_factory) -> CLIPTokenizer:
         ("cat, dog", [2368, 267, 1929]),
         ("don’t", [847, 713]),
         ("&amp;", [261]),
+        ("&amp;<|endoftext|>&amp;", [261, END_ID, 261]),
     ],
 )
 def test_known_ids(tokenizer, text, ids):

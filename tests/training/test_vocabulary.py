@@ -102,7 +102,10 @@ def tokenizers(tmp_path_factory) -> tuple[ClipTokenizer, CLIPTokenizer]:
 ALPHABET = "abcABC éÄßİ019 ,.'\"-_()[]:!?\n\t’“…&;日本한ﬁＡ👍🏽\u200bÂ©²<|>/\\"
 # Libraries know different versions of Unicode, and disagree on whether a newer character is a letter.
 OLD_CHARACTERS = st.characters(exclude_categories=["Cs"]).filter(lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn")
-KNOWN = st.lists(st.sampled_from([*WORDS, *ENTANGLED, "don't", "64", "redder", "<|endoftext|>"]), max_size=12)
+KNOWN = st.lists(
+    st.sampled_from([*WORDS, *ENTANGLED, "don't", "64", "redder", "&amp;", START_TEXT, END_TEXT, END_TEXT.upper()]),
+    max_size=12,
+)
 
 
 @settings(max_examples=200, deadline=None)
