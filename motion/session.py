@@ -15,6 +15,8 @@ from motion.injection import Injection, injected
 from motion.injection.beta_schedule import chosen_schedule
 from motion.injection.domain_adapter import domain_adapter_applied
 from motion.injection.motion_lora import motion_loras_hooked, motion_loras_merged
+from motion.injection.residency import resident, resident_bytes, streamed
+from motion.models.cast_layers import has_narrow_weights
 from motion.models.motion_module import MotionModel
 from motion.protocols import ModelHost
 from motion.settings import MotionSettings
@@ -31,7 +33,7 @@ class MotionSession:
     Args:
         host: the adapter of the request that is sampled.
         settings: the request.
-        motion_model: weights, on any device.
+        motion_model: weights on the CPU; the device gets copies while sampling.
         family: what the module's file is.
         loras: motion LoRAs with what the request says of each.
         adapter: domain adapter for the UNet's spatial attention.
@@ -99,14 +101,12 @@ class MotionSession:
     def _enter(self, stack: ExitStack) -> None:
         settings, unet = self._settings, self._host.unet()
         placement = self._host.placement()
-        num_bytes = sum(parameter.nbytes for parameter in self._motion_model.parameters())
-        stack.enter_context(self._host.reserved_memory(num_bytes))
-        stack.callback(self._motion_model.to, "cpu")
-        self._motion_model.to(device=placement.device, dtype=placement.dtype)
         schedule = chosen_schedule(settings.beta_schedule, self._family.beta_schedule)
         if schedule is not None:
             stack.enter_context(self._host.beta_schedule(schedule))
-        self._enter_loras(stack)
+        self._enter_loras(stack)  # before the weights are copied to the device, which then holds them once
+        stack.enter_context(self._host.reserved_memory(resident_bytes(self._motion_model, placement)))
+        stack.enter_context((streamed if placement.streamed else resident)(self._motion_model, placement))
         if self._adapter is not None:
             stack.enter_context(domain_adapter_applied(unet, self._adapter, settings.domain_adapter_strength))
         self._injection = stack.enter_context(
@@ -116,6 +116,7 @@ class MotionSession:
                 settings.num_frames,
                 scale=settings.motion_scale,
                 rows_of_call=self._host.rows_of_call,
+                dtype=placement.dtype,
             )
         )
 
@@ -126,6 +127,9 @@ class MotionSession:
             for lora, request in self._loras
             if request.first_frame is not None
         ]
+        if has_narrow_weights(self._motion_model):  # which would round most of a merged LoRA away
+            stack.enter_context(motion_loras_hooked(self._motion_model, [*whole, *ranged]))
+            return
         stack.enter_context(motion_loras_merged(self._motion_model, whole))
         stack.enter_context(motion_loras_hooked(self._motion_model, ranged))
 

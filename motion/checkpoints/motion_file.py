@@ -19,6 +19,7 @@ from motion.checkpoints.motion_families import MOTION_FAMILIES, MotionFamily, gu
 from motion.checkpoints.motion_header import GET_ANOTHER, MotionHeader, check_shapes
 from motion.checkpoints.weight_file import open_weights, read_shapes
 from motion.errors import CheckpointError
+from motion.models.cast_layers import is_narrow
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.models.temporal_transformer import TemporalTransformer, sinusoidal_table
 
@@ -61,6 +62,7 @@ def load_motion_model(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
+    storage_dtype: torch.dtype | None = None,
     family: str | None = None,
     formats: Sequence[AnyFormat] = FILE_FORMATS,
 ) -> tuple[MotionModel, MotionFamily]:
@@ -69,7 +71,9 @@ def load_motion_model(
     Args:
         path: the file.
         device: where the network goes.
-        dtype: type of its weights; None keeps the file's.
+        dtype: type in which it computes, and of its weights; None keeps the file's.
+        storage_dtype: type of its large weights where it is another, such as `torch.float8_e4m3fn`. Modules from other
+            packages have none of these but where they are made of `motion.models.cast_layers`.
         family: as in `inspect_motion_file`.
         formats: the formats to choose from.
 
@@ -80,7 +84,8 @@ def load_motion_model(
     with open_weights(path) as file:
         header = read_motion(file.shapes, path, family=family, formats=formats)
         model = _make_model(header, file.shapes, path)
-        load_into(model, _MotionTensors(file, header, path), device=device, dtype=dtype, path=path)
+        tensors = _MotionTensors(file, header, path)
+        load_into(model, tensors, device=device, dtype=dtype, storage_dtype=storage_dtype, path=path)
     return model, header.family
 
 
@@ -248,7 +253,8 @@ class _MotionTensors(Mapping[str, Tensor]):
         if key in self._file_keys:
             return _checked(self._file[self._file_keys[key]], self._file_keys[key], self._path)
         to_q = self[key.removesuffix(_TABLE) + ".to_q.weight"]
-        return sinusoidal_table(self._rows, to_q.shape[1]).to(to_q.dtype)
+        table = sinusoidal_table(self._rows, to_q.shape[1])
+        return table if is_narrow(to_q) else table.to(to_q.dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -264,7 +270,7 @@ def _checked(tensor: Tensor, name: str, path: str | Path) -> Tensor:
         reason = f"`{name}` claims more numbers than the file holds."
         raise CheckpointError(path, reason, GET_ANOTHER)
     # One pass without a temporary the size of the tensor; a NaN anywhere becomes both minimum and maximum.
-    wide = tensor.half() if tensor.element_size() == 1 else tensor
+    wide = tensor.half() if is_narrow(tensor) else tensor
     if not all(bool(torch.isfinite(bound)) for bound in torch.aminmax(wide)):
         raise CheckpointError(path, f"`{name}` holds a NaN or an infinity.", GET_ANOTHER)
     return tensor

@@ -23,12 +23,13 @@ import torch
 from modules import devices, sd_samplers, shared
 
 from motion.errors import InjectionError
+from motion.host.adapter import set_lcm_steps
 from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
 from motion.protocols import BetaSchedule, FrameRows, Placement
 
 
 class A1111Host:
-    """`motion.protocols.ModelHost` of one request.
+    """`motion.host.adapter.HostAdapter` of one request.
 
     Args:
         p: the host's processing object.
@@ -94,20 +95,10 @@ class A1111Host:
                 sd_model.alphas_cumprod_original = before
             sd_model.alphas_cumprod = before
 
-    def use_lcm_steps(self, original_steps: int) -> None:
-        """Make this request's sampler, where it is LCM, divide `original_steps` of the training's timesteps.
-
-        The host's LCM sampler knows the 50 of its first models only. It is made anew for each pass, so nothing has to
-        be put back.
-        """
-        denoiser: Any = getattr(getattr(self._p.sampler, "model_wrap_cfg", None), "inner_model", None)
-        if not hasattr(denoiser, "skip_steps"):
-            return
-        alphas = self._p.sd_model.alphas_cumprod
-        denoiser.skip_steps = len(alphas) // original_steps
-        valid = alphas[denoiser.skip_steps - 1 :: denoiser.skip_steps]
-        sigmas = ((1 - valid) / valid).sqrt().to(denoiser.sigmas)
-        denoiser.sigmas, denoiser.log_sigmas = sigmas, sigmas.log()
+    def begin_pass(self, lcm_original_steps: int | None) -> None:
+        """Set what belongs to the sampler of this pass, which has just been made."""
+        if lcm_original_steps is not None:
+            set_lcm_steps(self._p.sampler, self._p.sd_model.alphas_cumprod, lcm_original_steps)
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """Take the rows of a denoiser step, as `on_cfg_denoiser` sees them. What is wrong is said in the next call."""
@@ -144,3 +135,6 @@ class A1111Host:
     def interrupted(self) -> bool:
         """True after Interrupt or Skip."""
         return bool(shared.state.interrupted or shared.state.skipped)
+
+    def sampling_failed(self) -> None:
+        """Nothing to put back: this host sets the schedule anew before each `p.sample`."""

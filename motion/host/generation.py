@@ -12,8 +12,9 @@ from typing import Any
 from modules import processing, shared
 
 from motion.errors import InjectionError, MotionError, SettingsError
-from motion.host.a1111 import A1111Host
+from motion.host.adapter import HostAdapter
 from motion.host.clip_output import ClipOutput, selected_script
+from motion.host.detect import adapter_for
 from motion.host.module_files import LoadedModule, ModelFiles
 from motion.host.prompt_tags import requests_in_field, take_tags_from_prompts
 from motion.host.sample_hook import set_generation
@@ -40,7 +41,7 @@ class ClipGeneration:
         self._settings = settings
         self._files = files
         self._error: Exception | None = None
-        self._host = A1111Host(p, settings.num_frames)
+        self._host: HostAdapter | None = None
         self._session: MotionSession | None = None
         self._output: ClipOutput | None = None
         self._lcm_original_steps: int | None = None
@@ -124,7 +125,8 @@ class ClipGeneration:
                 "Turn the refiner off."
             )
         self._check_frames()
-        loaded = self._load_module()
+        self._host = host = adapter_for(p, settings.num_frames)
+        loaded = self._load_module(host)
         loras = self._files.motion_lora_names()
         requests = (
             *requests_in_field(settings.motion_loras, loras.__contains__),
@@ -133,7 +135,7 @@ class ClipGeneration:
         for request in requests:
             request.frame_weights(settings.num_frames)
         self._session = MotionSession(
-            self._host,
+            host,
             settings,
             loaded.model,
             loaded.family,
@@ -171,21 +173,21 @@ class ClipGeneration:
         others = {key: value for key, value in p.extra_generation_params.items() if key not in ours}
         p.extra_generation_params = others | described.to_infotext()
 
-    def _load_module(self) -> LoadedModule:
+    def _load_module(self, host: HostAdapter) -> LoadedModule:
         settings = self._settings
-        placement = self._host.placement()
-        loaded = self._files.load(settings.motion_module, settings.module_family, placement.dtype)
-        if loaded.family.base != self._host.base():
+        loaded = self._files.load(settings.motion_module, settings.module_family, host.placement())
+        if loaded.family.base != host.base():
             raise SettingsError(
-                f"`motion_module` must fit the checkpoint, which is {self._host.base()}, got "
+                f"`motion_module` must fit the checkpoint, which is {host.base()}, got "
                 f"'{settings.motion_module}' ({loaded.family.title}) for {loaded.family.base}. Choose another."
             )
-        matching_sites(self._host.unet(), loaded.model)
+        matching_sites(host.unet(), loaded.model)
         return loaded
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """A denoiser step begins (`on_cfg_denoiser`)."""
-        self._host.begin_step(num_cond_rows, num_rows)
+        if self._host is not None:
+            self._host.begin_step(num_cond_rows, num_rows)
 
     def sample(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`p.sample` with the motion module in the model.
@@ -193,18 +195,26 @@ class ClipGeneration:
         Raises:
             MotionError: what the hooks found wrong, or what went wrong inside.
         """
+        if self._session is not None and self._session.is_active:  # a neighbour's wrapper of an earlier run, once more
+            return original(*args, **kwargs)
+        try:
+            samples = self._sample_once(original, *args, **kwargs)
+        except BaseException:
+            if self._host is not None:
+                self._host.sampling_failed()
+            raise
+        self._has_sampled = True
+        return samples
+
+    def _sample_once(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self._error is not None:
             raise self._error
         if self._session is None or self._output is None:
             raise InjectionError("The web UI skipped this extension's `process` hook. Please report this.")
-        if self._session.is_active:  # a neighbour's wrapper of an earlier run calls ours a second time
-            return original(*args, **kwargs)
         self._check_prompts()
         self._output.flush()
         with self._session.applied():
-            samples = original(*args, **kwargs)
-        self._has_sampled = True
-        return samples
+            return original(*args, **kwargs)
 
     def _check_prompts(self) -> None:
         """Refuse a clip whose frames would show different things."""
@@ -230,8 +240,8 @@ class ClipGeneration:
             )
             shared.state.interrupted = True
             self._report(self._error)
-        elif self._lcm_original_steps is not None:
-            self._host.use_lcm_steps(self._lcm_original_steps)
+        elif self._host is not None:
+            self._host.begin_pass(self._lcm_original_steps)
 
     def take_frame(self, pp: Any) -> None:
         """The host shows one finished frame; other scripts may still change `pp.image`."""

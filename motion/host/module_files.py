@@ -18,6 +18,7 @@ from motion.checkpoints.motion_lora_file import MotionLora, load_motion_lora
 from motion.checkpoints.registry import known_formats
 from motion.errors import CheckpointError, SettingsError
 from motion.models.motion_module import MotionModel, MotionModuleConfig
+from motion.protocols import Placement
 
 FOLDERS_OPTION = "motion_module_folders"
 _OLDER_EXTENSIONS = "*animatediff*/model"
@@ -46,7 +47,7 @@ def lora_folders() -> list[Path]:
 class LoadedModule:
     """A motion module in memory, with what its file was when it was read."""
 
-    stamp: tuple[str, int, int, torch.dtype, str]
+    stamp: tuple[str, int, int, torch.dtype, torch.dtype, str]
     model: MotionModel
     family: MotionFamily
 
@@ -62,9 +63,11 @@ class ModelFiles:
         """Names of the files of one kind, as drop-downs offer them; a file that can't be used says why when chosen."""
         return [entry.name for entry in self._entries(kind)]
 
-    def describe(self, name: str) -> Inspection | None:
-        """What the motion module `name` is; None while none is chosen."""
-        return inspect_file(self.find("motion_module", name), formats=known_formats()) if name else None
+    def describe(self, name: str, family: str = "auto") -> Inspection | None:
+        """What the motion module `name` is, taken for `family`, an id or "auto"; None while none is chosen."""
+        if not name:
+            return None
+        return inspect_file(self.find("motion_module", name), family=_chosen(family), formats=known_formats())
 
     def find(self, kind: Kind, name: str) -> Path:
         """The file that `name` (as in the drop-down, without its suffix, or a path) means.
@@ -100,16 +103,21 @@ class ModelFiles:
         path = self.find("motion_module", name)
         return inspect_motion_file(path, family=_chosen(family), formats=known_formats())
 
-    def load(self, name: str, family: str, dtype: torch.dtype) -> LoadedModule:
-        """The motion module `name` in `dtype`, read again when the file has changed."""
+    def load(self, name: str, family: str, placement: Placement) -> LoadedModule:
+        """The motion module `name` on the CPU in the formats of `placement`, read again when the file has changed."""
         path = self.find("motion_module", name)
         status = os.stat(path)
-        stamp = (str(path.resolve()), status.st_mtime_ns, status.st_size, dtype, family)
+        dtype, storage_dtype = placement.dtype, placement.storage_dtype
+        stamp = (str(path.resolve()), status.st_mtime_ns, status.st_size, dtype, storage_dtype, family)
         if self._loaded is None or self._loaded.stamp != stamp:
             self._loaded = None  # free it before the next one is read
-            device = torch.device("cpu")
             model, found = load_motion_model(
-                path, device=device, dtype=dtype, family=_chosen(family), formats=known_formats()
+                path,
+                device=torch.device("cpu"),
+                dtype=dtype,
+                storage_dtype=storage_dtype,
+                family=_chosen(family),
+                formats=known_formats(),
             )
             self._loaded = LoadedModule(stamp, model, found)
         return self._loaded

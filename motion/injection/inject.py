@@ -25,11 +25,19 @@ class Injection:
     that every motion module ran, so that a clip of unrelated stills is impossible.
     """
 
-    def __init__(self, modules: Mapping[str, SiteModule], rows: CallRows, scale: float, capture: StepCapture) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, SiteModule],
+        rows: CallRows,
+        scale: float,
+        capture: StepCapture,
+        dtype: torch.dtype | None,
+    ) -> None:
         self._modules = modules
         self._rows = rows
         self._scale = scale
         self._capture = capture
+        self._dtype = dtype
         self._ran: list[str] = []
 
     @property
@@ -47,7 +55,7 @@ class Injection:
         """The site's output, rows as in the call, with the temporal branch of module `key` added."""
         module = self._modules[key]
         x = self._rows.to_entries(output)
-        dtype = next((parameter.dtype for parameter in module.parameters()), x.dtype)
+        dtype = self._dtype or next((parameter.dtype for parameter in module.parameters()), x.dtype)
         if wants_step(module):
             y = module(x.to(dtype), self._rows.num_frames, self._scale, self._capture.step(dtype))
         else:
@@ -88,6 +96,7 @@ def injected(
     *,
     scale: float = 1.0,
     rows_of_call: RowsOfCall | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[Injection]:
     """Run `unet` with the temporal layers of `motion_model`; on leaving, by whatever way, the UNet is as it was.
 
@@ -100,6 +109,7 @@ def injected(
         num_frames: frames of the clip.
         scale: strength of the temporal branch. At 0 nothing is hooked: outputs are those of the bare UNet.
         rows_of_call: layout of the rows where it is not entry after entry, such as A1111's with AND.
+        dtype: type in which the modules compute, and get their input; None is that of each one's first parameter.
 
     Raises:
         InjectionError: the UNet has no LDM layout, the channels don't fit, the clip is longer than the module knows,
@@ -115,7 +125,7 @@ def injected(
         )
     rows = CallRows(num_frames, rows_of_call)
     capture = StepCapture(rows)
-    injection = Injection(modules, rows, scale, capture)
+    injection = Injection(modules, rows, scale, capture, dtype)
     if any(isinstance(getattr(hook, "__self__", None), Injection) for hook in unet._forward_pre_hooks.values()):
         raise InjectionError("This UNet already has motion modules in it. Leave the other `injected` block first.")
     with ExitStack() as stack:

@@ -22,8 +22,9 @@ def motion_loras_merged(motion_model: nn.Module, loras: Iterable[tuple[MotionLor
     """Run a motion module with W + Σ weight · ΔW; on leaving, by whatever way, its parameters are the old objects.
 
     The base tensors are never written to: a changed parameter is replaced by a new one, and put back. That takes the
-    memory of the changed weights a second time. Sums are in float32 and rounded once to the parameter's dtype; for
-    weights stored in 8 bits, which would lose most of a LoRA, take `motion_loras_hooked`.
+    memory of the changed weights a second time, where the module is: merged on the CPU and then copied to the device,
+    they take nothing more there. Sums are in float32 and rounded once to the parameter's dtype; for weights stored in
+    8 bits, which would lose most of a LoRA, take `motion_loras_hooked`.
 
     Args:
         motion_model: the module, on the device on which it stays until the block is left.
@@ -50,7 +51,7 @@ def motion_loras_merged(motion_model: nn.Module, loras: Iterable[tuple[MotionLor
 @contextmanager
 def motion_loras_hooked(
     motion_model: nn.Module,
-    loras: Iterable[tuple[MotionLora, Sequence[float]]],
+    loras: Iterable[tuple[MotionLora, Sequence[float] | float]],
     frames_of_call: FramesOfCall | None = None,
 ) -> Iterator[None]:
     """Run a motion module with LoRAs whose weight differs from frame to frame; hooks only, removed by handle.
@@ -59,7 +60,7 @@ def motion_loras_hooked(
 
     Args:
         motion_model: the module.
-        loras: LoRA and one weight per frame of the clip, any number of them; they add up.
+        loras: LoRA and one weight per frame of the clip, or one for all of them; any number of LoRAs, they add up.
         frames_of_call: which frames of the clip a call holds, for clips that run in windows.
 
     Raises:
@@ -68,10 +69,11 @@ def motion_loras_hooked(
     """
     with ExitStack() as stack:
         for lora, weights in loras:
-            frames = FrameWeights(weights, frames_of_call)
+            frames = None if isinstance(weights, (int, float)) else FrameWeights(weights, frames_of_call)
+            strength = float(weights) if isinstance(weights, (int, float)) else float(any(weights))
             for name, delta in _fitting_deltas(motion_model, lora):
-                if any(weights):
-                    branch = LowRankBranch(delta, 1.0, frames)
+                if strength != 0:
+                    branch = LowRankBranch(delta, strength, frames)
                     stack.callback(motion_model.get_submodule(name).register_forward_hook(branch).remove)
         yield
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from motion.models.cast_layers import CastLinear
+
 MAX_ATTENTION_ROWS = 65_535
 """Most (batch x heads) rows of one attention call: the largest y and z extent of a CUDA grid."""
 
@@ -54,10 +56,10 @@ class CrossAttention(nn.Module):
         inner_dim = num_heads * head_dim
         context_dim = query_dim if context_dim is None else context_dim
         self.num_heads = num_heads
-        self.to_q = nn.Linear(query_dim, inner_dim, bias=False)
-        self.to_k = nn.Linear(context_dim, inner_dim, bias=False)
-        self.to_v = nn.Linear(context_dim, inner_dim, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(inner_dim, query_dim))
+        self.to_q = CastLinear(query_dim, inner_dim, bias=False)
+        self.to_k = CastLinear(context_dim, inner_dim, bias=False)
+        self.to_v = CastLinear(context_dim, inner_dim, bias=False)
+        self.to_out = nn.Sequential(CastLinear(inner_dim, query_dim))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Tokens `b n c` and context `b m k` to `b n c`."""
@@ -72,7 +74,7 @@ class GEGLU(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(in_dim, 2 * out_dim)
+        self.proj = CastLinear(in_dim, 2 * out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """`… in_dim` to `… out_dim`."""
@@ -88,7 +90,7 @@ class FeedForward(nn.Module):
         super().__init__()
         inner_dim = 4 * dim
         # The middle slot is a dropout in the networks that wrote the public files, where the last layer is `net.2`.
-        self.net = nn.Sequential(GEGLU(dim, inner_dim), nn.Identity(), nn.Linear(inner_dim, out_dim or dim))
+        self.net = nn.Sequential(GEGLU(dim, inner_dim), nn.Identity(), CastLinear(inner_dim, out_dim or dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """`… dim` to `… out_dim`."""

@@ -37,7 +37,7 @@ class _Sized(Protocol):
     """Most frames of a clip, or of a window of a longer one."""
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """As `torch.nn.Module` does; the first parameter's dtype is the one in which the module wants its input."""
+        """As `torch.nn.Module` does. Where the host names no type, the module gets its input in the first one's."""
         ...
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from motion.errors import InjectionError
 from motion.models.attention import CrossAttention, FeedForward
+from motion.models.cast_layers import CastLinear
 
 
 def sinusoidal_table(max_length: int, channels: int) -> Tensor:
@@ -100,11 +101,11 @@ class TemporalTransformer(nn.Module):
         self.max_length = max_length
         self.norm_over_frames = norm_over_frames
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels)
+        self.proj_in = CastLinear(channels, channels)
         self.transformer_blocks = nn.ModuleList(
             [TemporalTransformerBlock(channels, num_heads, max_length, num_attention_blocks)]
         )
-        self.proj_out = nn.Linear(channels, channels)
+        self.proj_out = CastLinear(channels, channels)
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
 

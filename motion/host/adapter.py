@@ -1,0 +1,55 @@
+"""What the extension needs of a web UI for one request: the core's `ModelHost`, and what only hooks know of."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from motion.protocols import ModelHost
+
+
+class HostAdapter(ModelHost, Protocol):
+    """One request in one kind of web UI, from the hook `process` on: before it, the model may still change."""
+
+    def base(self) -> str:
+        """Family of the checkpoint that is loaded now: "sd15", "sd2" or "sdxl", as `MotionFamily.base` names them.
+
+        A network that motion modules don't exist for is called what the web UI calls it.
+        """
+        ...
+
+    def begin_pass(self, lcm_original_steps: int | None) -> None:
+        """Sampling of a pass is about to begin (`process_before_every_sampling`); some hosts say so twice.
+
+        Args:
+            lcm_original_steps: timesteps of the training that LCM's steps are chosen from; None leaves the host's.
+        """
+        ...
+
+    def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
+        """A denoiser step begins (`on_cfg_denoiser`), with so many rows of conds and of all."""
+        ...
+
+    def sampling_failed(self) -> None:
+        """`p.sample` is raising: put back what this web UI changes before it and restores only after a return."""
+        ...
+
+
+def set_lcm_steps(sampler: Any, alphas_cumprod: Tensor, original_steps: int) -> None:
+    """Make `sampler`, where it is LCM, choose from `original_steps` of the training's timesteps.
+
+    Web UIs know the 50 of LCM's first models only. A sampler lives for one pass, so nothing has to be put back.
+
+    Args:
+        sampler: the web UI's sampler object.
+        alphas_cumprod: ᾱ of every timestep, as this pass samples it.
+        original_steps: such as 100 for AnimateLCM.
+    """
+    denoiser: Any = getattr(getattr(sampler, "model_wrap_cfg", None), "inner_model", None)
+    if not hasattr(denoiser, "skip_steps"):
+        return
+    denoiser.skip_steps = len(alphas_cumprod) // original_steps
+    valid = alphas_cumprod[denoiser.skip_steps - 1 :: denoiser.skip_steps]
+    sigmas = ((1 - valid) / valid).sqrt().to(denoiser.sigmas)
+    denoiser.sigmas, denoiser.log_sigmas = sigmas, sigmas.log()

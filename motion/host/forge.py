@@ -1,0 +1,38 @@
+"""Adapter for Forge (lllyasviel/stable-diffusion-webui-forge dfdcbab6).
+
+Learned from the running host, beside what `motion.host.forge_objects` says:
+
+* The schedule is `unet.model.predictor`. k-diffusion samplers read it while they run; DDIM, PLMS and UniPC copy it into
+  `sd_model.alphas_cumprod` when they are made, and leave it there; LCM copies it into itself.
+* In setup and before_process of the first request `p.sd_model` can be a stand-in without a model.
+* `process_before_every_sampling` runs twice in a hires pass, and `forge_objects` is made anew in between.
+* Linear layers cast their weight to the input's type when they run, from fp8 too; 4-bit and GGUF weights are packed, so
+  a layer's shape is told by `in_features` and `out_features` alone.
+* DDIM gives σ to `on_cfg_denoiser`, not timesteps, and its rows are the frames, without unconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from motion.host.forge_objects import ForgeObjectsHost
+
+
+class ForgeHost(ForgeObjectsHost):
+    """`motion.host.adapter.HostAdapter` of one request."""
+
+    name = "Forge"
+
+    def _schedule(self) -> Any:
+        return self._patcher().model.predictor
+
+    def _memory_management(self) -> Any:
+        from backend import memory_management
+
+        return memory_management
+
+    def _dtypes(self) -> tuple[torch.dtype, Any]:
+        model = self._patcher().model
+        return model.computation_dtype, model.storage_dtype
