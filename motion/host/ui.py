@@ -10,6 +10,7 @@ from modules.ui_components import InputAccordion, ToolButton
 
 from motion.checkpoints.inspection import Inspection
 from motion.checkpoints.motion_families import MOTION_FAMILIES
+from motion.checkpoints.registry import find_custom_formats
 from motion.errors import MotionError
 from motion.host.module_files import ModelFiles
 from motion.settings import FieldSpec, MotionSettings, field_default, field_specs
@@ -18,6 +19,7 @@ _ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), (
 _LORA_ROWS = (("motion_loras",),)
 _ADAPTER_ROWS = (("domain_adapter", "domain_adapter_strength"),)
 _MODULE_ROWS = (("module_family", "beta_schedule"),)
+_AUTO = str(field_default("module_family"))
 
 
 def build_controls(tab: str, files: ModelFiles) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def build_controls(tab: str, files: ModelFiles) -> dict[str, Any]:
                 "motion_module", specs["motion_module"], f"{tab}_motion_motion_module", files
             )
             refresh = ToolButton(value="🔄", elem_id=f"{tab}_motion_refresh", tooltip="Look for weight files again")
-        status = gr.HTML(_module_status(files, controls["motion_module"].value), elem_id=f"{tab}_motion_status")
+        status = gr.HTML(lambda: _first_status(files, controls), elem_id=f"{tab}_motion_status")
         add_rows(_ROWS[1:])
         with gr.Accordion("Motion LoRA and domain adapter", open=False, elem_id=f"{tab}_motion_loras_group"):
             add_rows(_LORA_ROWS)
@@ -68,28 +70,44 @@ def infotext_fields(controls: dict[str, Any]) -> list[tuple[Any, Any]]:
 
 
 def _connect(controls: dict[str, Any], files: ModelFiles, refresh: Any, status: Any, added: Any, unload: Any) -> None:
-    module, adapter, loras = controls["motion_module"], controls["domain_adapter"], controls["motion_loras"]
+    module, family = controls["motion_module"], controls["module_family"]
+    adapter, loras = controls["domain_adapter"], controls["motion_loras"]
 
     def look_again() -> list[Any]:
         kinds = ("motion_module", "domain_adapter", "motion_lora")
         choices = [files.names(kind) for kind in kinds]  # type: ignore[arg-type]
         choices[1] = ["", *choices[1]]
-        return [gr.update(choices=names) for names in choices]
+        return [gr.update(choices=names) for names in (*choices, _families())]
+
+    def tell(name: str | None, chosen: str) -> str:
+        return _module_status(files, name, chosen)
 
     def add_lora(text: str, name: str | None) -> tuple[str, Any]:
         stem = name.rpartition(".")[0].rpartition("/")[2] if name else ""
         return (f"{text} <lora:{stem}:1.0>".strip() if stem else text), gr.update(value=None)
 
-    refresh.click(look_again, inputs=[], outputs=[module, adapter, added], show_progress=False)
-    module.change(lambda name: _module_status(files, name), inputs=[module], outputs=[status], show_progress=False)
+    refresh.click(look_again, inputs=[], outputs=[module, adapter, added, family], show_progress=False)
+    for chooser in (module, family):
+        chooser.change(tell, inputs=[module, family], outputs=[status], show_progress=False)
     added.input(add_lora, inputs=[loras, added], outputs=[loras, added], show_progress=False)
     unload.click(files.unload, inputs=[], outputs=[])
 
 
-def _module_status(files: ModelFiles, name: str | None) -> str:
+def _families() -> list[str]:
+    """Ids of all families, those of other packages included."""
+    return [_AUTO, *MOTION_FAMILIES, *(custom.id for custom in find_custom_formats())]
+
+
+def _first_status(files: ModelFiles, controls: dict[str, Any]) -> str:
+    """What a page shows when it opens; by then the host may have put the user's saved defaults into the controls."""
+    family = controls.get("module_family")  # made after the status
+    return _module_status(files, controls["motion_module"].value, family.value if family is not None else _AUTO)
+
+
+def _module_status(files: ModelFiles, name: str | None, family: str | None) -> str:
     """One line on what the chosen file is, escaped for HTML."""
     try:
-        report = files.describe(name or "")
+        report = files.describe(name or "", family or _AUTO)
     except MotionError as error:
         return _escaped(str(error))
     return _escaped(_in_words(report)) if report is not None else "Choose a motion module."
@@ -136,7 +154,7 @@ def _control(name: str, spec: FieldSpec, elem_id: str, files: ModelFiles) -> Any
     if spec.control == "adapter":
         return gr.Dropdown(choices=["", *files.names("domain_adapter")], value=default, **common)
     if spec.control == "family":
-        return gr.Dropdown(choices=[default, *MOTION_FAMILIES], value=default, **common)
+        return gr.Dropdown(choices=_families(), value=default, **common)
     if spec.control == "choices":
         return gr.CheckboxGroup(choices=list(spec.choices), value=default, **common)
     if spec.control == "choice":

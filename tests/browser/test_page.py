@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,28 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Changes a control's default after the scripts have made their controls, as A1111 does with what ui-config.json holds.
+SAVED_DEFAULTS = """
+from modules import script_callbacks
+
+families = []
+
+
+def keep(component, **kwargs):
+    if kwargs.get("elem_id") == "img2img_motion_module_family":
+        families.append(component)
+
+
+def restore():
+    for family in families:
+        family.value = "animate_lcm"
+    return []
+
+
+script_callbacks.on_after_component(keep)
+script_callbacks.on_ui_tabs(restore)
+"""
+
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
@@ -32,7 +55,12 @@ def driver(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    return made_files(tmp_path_factory)[0]
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copytree(made_files(tmp_path_factory)[0] / "models", folder / "models")
+    scripts = folder / "extensions" / "saved-defaults" / "scripts"
+    scripts.mkdir(parents=True)
+    (scripts / "saved_defaults.py").write_text(SAVED_DEFAULTS, encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +170,18 @@ def test_an_infotext_fills_the_controls(page):
     assert page.find("#txt2img_steps input[type=number]").get_property("value") == "7"
     assert page.find("#txt2img_sampling input").get_property("value") == "DDIM"
     assert page.find("#txt2img_prompt textarea").get_property("value") == "a harbour"
+
+
+def test_the_status_line_describes_the_defaults_that_a_host_restored_and_then_what_is_chosen(page):
+    assert page.text("#txt2img_motion_status") == ""  # inside the closed accordion
+    open_motion(page)
+    page.wait(lambda: page.text("#txt2img_motion_status").startswith("AnimateDiff v2 (SD1.5) (a guess"))
+    next(tab for tab in page.all("button[role=tab]") if tab.text == "img2img").click()
+    page.click("#img2img_motion > button, #img2img_motion .label-wrap")
+    page.wait(lambda: page.text("#img2img_motion_status").startswith("AnimateLCM (SD1.5), trained on 16 frames"))
+    page.click("#img2img_motion_details_group > button, #img2img_motion_details_group .label-wrap")
+    page.choose("img2img_motion_module_family", "hotshot_xl")
+    page.wait(lambda: "must be one of sd15_v1, sd15_v2" in page.text("#img2img_motion_status"))
 
 
 def test_the_page_asks_no_other_host(page, address):
