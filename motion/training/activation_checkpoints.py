@@ -1,0 +1,35 @@
+"""Less memory for a backward pass: a UNet's blocks are run a second time instead of keeping what they computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+@contextmanager
+def blocks_checkpointed(unet: nn.Module) -> Iterator[None]:
+    """Run each block of an LDM-layout UNet under activation checkpointing (Chen et al. 2016, arXiv:1604.06174).
+
+    Hooks inside a block, motion modules among them, run in its second pass too; results and gradients are the same.
+    """
+    with ExitStack() as stack:
+        blocks = [*unet.get_submodule("input_blocks").children(), unet.get_submodule("middle_block")]
+        for block in [*blocks, *unet.get_submodule("output_blocks").children()]:
+            stack.callback(block.__dict__.pop, "forward", None)
+            block.__dict__["forward"] = _checkpointed(block.forward)
+        yield
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args)
+        # The networks draw no random numbers, so no state of generators has to be kept.
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False)
+
+    return run

@@ -1,0 +1,157 @@
+"""The objective of all later stages: predict the noise in latents of stills or clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from einops import rearrange, repeat
+from PIL import Image
+from torch import Tensor, nn
+
+from motion.injection.beta_schedule import alphas_cumprod
+from motion.protocols import BetaSchedule
+from motion.training.latent_bank import LatentBank
+from motion.training.randomness import StepRandom
+from motion.training.run_folder import RunFolder
+
+SD15_SCHEDULE = BetaSchedule("scaled_linear")
+"""Of Stable Diffusion 1's own training."""
+
+
+class Contexts(Protocol):
+    """Captions to contexts: `TextConditioner`, or `CachedContexts` where the encoder is frozen."""
+
+    def contexts(self, captions: Sequence[str]) -> Tensor:
+        """Contexts `b n d`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenoisingSettings:
+    """How latents are noised and weighed.
+
+    Attributes:
+        batch_size: clips (or stills) of one part of a batch.
+        unconditional_share: part of the captions that are left out, for guidance.
+        min_snr_gamma: losses are weighed by min(SNR, γ) / SNR (Hang et al. 2023, arXiv:2303.09556); 0: alike.
+        schedules: noise schedules, one of which is taken for each clip.
+    """
+
+    batch_size: int
+    unconditional_share: float = 0.1
+    min_snr_gamma: float = 5.0
+    schedules: tuple[BetaSchedule, ...] = (SD15_SCHEDULE,)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage trains and what comes of it.
+
+    Attributes:
+        name: of the stage.
+        parameters: name -> parameter.
+        changes: makes the context in which the UNet runs: motion modules injected, branches hooked.
+        sheet: draws what the present weights make; None for nothing.
+        export: writes the files.
+        facts: what else tells one run from another, in JSON.
+    """
+
+    name: str
+    parameters: Mapping[str, nn.Parameter]
+    changes: Callable[[], AbstractContextManager[Any]]
+    sheet: Callable[[], Image.Image | None]
+    export: Callable[[RunFolder], list[Path]]
+    facts: Mapping[str, Any]
+
+
+class DenoisingTask:
+    """A `TrainingTask`: mean squared error of the predicted noise (DDPM, arXiv:2006.11239, eq. 14), weighed by min-SNR.
+
+    Timesteps are stratified over the batch: each clip has its own slice of the schedule, which keeps small batches
+    from jumping. All frames of a clip share the timestep; each has noise of its own.
+
+    Args:
+        unet: the checkpoint's UNet.
+        contexts: of the captions in `bank`.
+        bank: the data set.
+        settings: how latents are noised.
+        stage: what is trained.
+    """
+
+    def __init__(
+        self, unet: nn.Module, contexts: Contexts, bank: LatentBank, settings: DenoisingSettings, stage: Stage
+    ) -> None:
+        self._unet = unet
+        self._contexts = contexts
+        self._bank = bank
+        self._settings = settings
+        self._stage = stage
+        self._tables = torch.stack([alphas_cumprod(schedule) for schedule in settings.schedules])
+        self._device = next(unet.parameters()).device
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """The stage's."""
+        return self._stage.parameters
+
+    def loss(self, random: StepRandom) -> Tensor:
+        """Weighed error of one batch."""
+        settings = self._settings
+        clean, captions = self._bank.draw(random.choices, settings.batch_size, settings.unconditional_share)
+        num_frames = clean.shape[1]
+        timesteps = self._draw_timesteps(len(clean), random)
+        table = torch.from_numpy(random.choices.integers(len(self._tables), size=len(clean)))
+        alphas = self._tables[table, timesteps]
+        noise = torch.randn(clean.shape, generator=random.tensors)
+        share = alphas[:, None, None, None, None]
+        noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
+        contexts = repeat(self._contexts.contexts(captions).to(self._device), "b n d -> (b f) n d", f=num_frames)
+        with self._stage.changes():
+            predicted = self._unet(
+                rearrange(noisy, "b f c h w -> (b f) c h w").to(self._device),
+                repeat(timesteps, "b -> (b f)", f=num_frames).to(self._device),
+                contexts,
+            )
+        target = rearrange(noise, "b f c h w -> (b f) c h w").to(predicted)
+        errors = rearrange((predicted - target).float().square(), "(b f) c h w -> b (f c h w)", f=num_frames).mean(1)
+        weighed: Tensor = (errors * self._weights(alphas).to(errors)).mean()
+        return weighed
+
+    def sample_sheet(self) -> Image.Image | None:
+        """The stage's."""
+        return self._stage.sheet()
+
+    def export(self, folder: RunFolder) -> list[Path]:
+        """The stage's."""
+        return self._stage.export(folder)
+
+    def describe(self) -> dict[str, Any]:
+        """Stage, data set and how it is noised."""
+        settings = self._settings
+        return {
+            "stage": self._stage.name,
+            "clips": list(self._bank.latents.shape),
+            "batch_size": settings.batch_size,
+            "unconditional_share": settings.unconditional_share,
+            "min_snr_gamma": settings.min_snr_gamma,
+            "schedules": [repr(schedule) for schedule in settings.schedules],
+            **self._stage.facts,
+        }
+
+    def _draw_timesteps(self, count: int, random: StepRandom) -> Tensor:
+        total = self._tables.shape[1]
+        slices = torch.randperm(count, generator=random.tensors)
+        within = torch.rand(count, generator=random.tensors)
+        return ((slices + within) / count * total).long().clamp(max=total - 1)
+
+    def _weights(self, alphas: Tensor) -> Tensor:
+        """Of the error of each clip: min(SNR, γ) / SNR, for a UNet that predicts noise."""
+        gamma = self._settings.min_snr_gamma
+        if not gamma:
+            return torch.ones_like(alphas)
+        snr = alphas / (1 - alphas)
+        return snr.clamp(max=gamma) / snr

@@ -1,0 +1,209 @@
+"""The stages of the shapes models, ready to run in a folder that holds what the earlier ones made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from motion.checkpoints.domain_adapter_file import load_domain_adapter
+from motion.checkpoints.motion_file import load_motion_model
+from motion.errors import MotionError
+from motion.injection.domain_adapter import domain_adapter_applied
+from motion.models.autoencoder import AutoencoderKL
+from motion.models.motion_module import MotionModuleConfig
+from motion.protocols import BetaSchedule
+from motion.training import shapes_recipe as recipe
+from motion.training.autoencoder_task import FILE_NAME, SCALE_FACTOR, AutoencoderTask
+from motion.training.denoising import DenoisingSettings, DenoisingTask, Stage
+from motion.training.frozen_checkpoint import FrozenCheckpoint, load_frozen
+from motion.training.image_stage import ImageModel
+from motion.training.latent_bank import CaptionedClip, LatentBank, encode_clips
+from motion.training.motion_stages import adapter_stage, lora_stage, module_stage, new_motion_model
+from motion.training.preview import Preview, draw_sheet
+from motion.training.run_folder import RunFolder
+from motion.training.shapes import WORDS
+from motion.training.shapes_data import camera_clips, clips, degraded_stills, draw_frames, stills
+from motion.training.text import CachedContexts
+from motion.training.trainer import TrainingTask
+
+CPU = torch.device("cpu")
+BANK_FILE = "latents.safetensors"
+PREVIEW_CAPTIONS = (
+    "a red circle moving right on a blue background",
+    "a green square moving up on a black background",
+    "a yellow star moving left on a grey background",
+    "a purple triangle moving down on a brown background",
+    "a white star turning on a blue background",
+    "a blue circle growing on a grey background",
+)
+STILL_CAPTIONS = tuple(
+    f"a {colour} {shape} on a {background} background"
+    for colour, background in (("red", "blue"), ("green", "black"), ("yellow", "grey"), ("purple", "brown"))
+    for shape in ("circle", "square", "triangle", "star")
+)
+
+
+class ShapesFolder:
+    """Where the stages' runs are; each stage has a folder of its name.
+
+    Args:
+        path: made if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def run(self, stage: str) -> RunFolder:
+        """The folder of one stage."""
+        return RunFolder(self._path / stage)
+
+    def made(self, stage: str, name: str) -> Path:
+        """A file that an earlier stage has made.
+
+        Raises:
+            MotionError: it has not.
+        """
+        path = self._path / stage / name
+        if not path.is_file():
+            raise MotionError(f"The stage {stage} must have made {path}, which is not there. Run that stage first.")
+        return path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The image stage's checkpoint."""
+        return self.made("image", recipe.CHECKPOINT_FILE)
+
+    def bank(self, stage: str, autoencoder: AutoencoderKL, drawn: Iterable[CaptionedClip]) -> LatentBank:
+        """A stage's data set as latents, encoded when the stage is first run."""
+        settings, run = recipe.STAGES[stage], self.run(stage)
+        weights = b"".join(value.numpy().tobytes() for value in autoencoder.state_dict().values())
+        key = f"{stage} {settings.clips} {settings.data_seed} {hashlib.sha256(weights).hexdigest()}"
+        bank = LatentBank.load(run.path / BANK_FILE, key)
+        if bank is None:
+            bank = encode_clips(autoencoder, drawn, SCALE_FACTOR)
+            bank.save(run, BANK_FILE, key)
+        return bank
+
+
+def autoencoder_task(folder: ShapesFolder) -> TrainingTask:
+    """Stage "autoencoder"."""
+    settings = recipe.STAGES["autoencoder"]
+    return AutoencoderTask(recipe.AUTOENCODER, draw_frames, batch_size=settings.batch_size, seed=settings.trainer.seed)
+
+
+def image_task(folder: ShapesFolder) -> TrainingTask:
+    """Stage "image"."""
+    settings = recipe.STAGES["image"]
+    autoencoder = AutoencoderKL(recipe.AUTOENCODER)
+    autoencoder.load_state_dict(load_file(folder.made("autoencoder", FILE_NAME)))
+    bank = folder.bank("image", autoencoder, stills(settings.data_seed, settings.clips))
+    model = ImageModel(recipe.UNET, recipe.text_config(), autoencoder, WORDS, settings.trainer.seed)
+    preview = Preview(STILL_CAPTIONS, 1, recipe.LATENT_SIZE, recipe.IMAGE_SCHEDULE)
+    # Both schedules: the checkpoint must also serve motion modules, which bring their own.
+    schedules = (recipe.IMAGE_SCHEDULE, recipe.MOTION_SCHEDULE)
+    denoising = DenoisingSettings(settings.batch_size, schedules=schedules)
+    return DenoisingTask(model.unet, model.text, bank, denoising, model.stage(recipe.NAME, preview))
+
+
+def adapter_task(folder: ShapesFolder) -> TrainingTask:
+    """Stage "adapter"."""
+    settings, frozen = recipe.STAGES["adapter"], _frozen(folder)
+
+    def make(sheet: Callable[[], Image.Image | None]) -> Stage:
+        return adapter_stage(frozen.unet, recipe.ADAPTER_RANK, sheet, recipe.ADAPTER_FILE, settings.trainer.seed)
+
+    drawn = degraded_stills(settings.data_seed, settings.clips)
+    schedules = (recipe.IMAGE_SCHEDULE, recipe.MOTION_SCHEDULE)
+    preview = Preview(STILL_CAPTIONS, 1, recipe.LATENT_SIZE, recipe.IMAGE_SCHEDULE)
+    return _frozen_task(folder, "adapter", frozen, drawn, schedules, preview, make)
+
+
+def module_task(folder: ShapesFolder, name: str, config: MotionModuleConfig, file_name: str) -> TrainingTask:
+    """Stages "motion-v3", beside the adapter on degraded clips, and "motion-v2", alone on clean ones."""
+    settings, frozen = recipe.STAGES[name], _frozen(folder)
+    beside_adapter = "adapter" in settings.needs
+    model = new_motion_model(config, settings.trainer.seed)
+    around: Mapping[str, Any] = {}
+    if beside_adapter:
+        adapter = load_domain_adapter(folder.made("adapter", recipe.ADAPTER_FILE))
+        around = {"around": partial(domain_adapter_applied, frozen.unet, adapter, 1.0)}
+
+    def make(sheet: Callable[[], Image.Image | None]) -> Stage:
+        return module_stage(frozen.unet, model, recipe.NUM_FRAMES, sheet, file_name, **around)
+
+    drawn = clips(settings.data_seed, settings.clips, is_degraded=beside_adapter)
+    return _frozen_task(folder, name, frozen, drawn, (recipe.MOTION_SCHEDULE,), _clip_preview(), make)
+
+
+def lora_task(folder: ShapesFolder, name: str) -> TrainingTask:
+    """A motion LoRA's stage."""
+    settings, frozen = recipe.STAGES[name], _frozen(folder)
+    path = folder.made("motion-v2", recipe.MODULE_V2_FILE)
+    model, _ = load_motion_model(path, device=CPU, dtype=torch.float32)
+
+    def make(sheet: Callable[[], Image.Image | None]) -> Stage:
+        return lora_stage(
+            frozen.unet,
+            model,
+            recipe.NUM_FRAMES,
+            recipe.LORA_RANK,
+            sheet,
+            f"{recipe.NAME}-{name}.safetensors",
+            seed=settings.trainer.seed,
+        )
+
+    drawn = camera_clips(settings.data_seed, settings.clips, recipe.LORA_CAMERAS[name])
+    return _frozen_task(folder, name, frozen, drawn, (recipe.MOTION_SCHEDULE,), _clip_preview(), make)
+
+
+SHAPES_TASKS: Mapping[str, Callable[[ShapesFolder], TrainingTask]] = MappingProxyType(
+    {
+        "autoencoder": autoencoder_task,
+        "image": image_task,
+        "adapter": adapter_task,
+        "motion-v3": partial(module_task, name="motion-v3", config=recipe.MODULE_V3, file_name=recipe.MODULE_V3_FILE),
+        "motion-v2": partial(module_task, name="motion-v2", config=recipe.MODULE_V2, file_name=recipe.MODULE_V2_FILE),
+        **{name: partial(lora_task, name=name) for name in recipe.LORA_CAMERAS},
+    }
+)
+"""Stage -> its task, given the folder of all runs."""
+
+
+def _frozen(folder: ShapesFolder) -> FrozenCheckpoint:
+    return load_frozen(folder.checkpoint, device=CPU)
+
+
+def _clip_preview() -> Preview:
+    return Preview(PREVIEW_CAPTIONS, recipe.NUM_FRAMES, recipe.LATENT_SIZE, recipe.MOTION_SCHEDULE)
+
+
+def _frozen_task(
+    folder: ShapesFolder,
+    name: str,
+    frozen: FrozenCheckpoint,
+    drawn: Iterable[CaptionedClip],
+    schedules: tuple[BetaSchedule, ...],
+    preview: Preview,
+    make: Callable[[Callable[[], Image.Image | None]], Stage],
+) -> TrainingTask:
+    """A task on the frozen checkpoint; its sheets show the checkpoint with what is learned in it."""
+    bank = folder.bank(name, frozen.autoencoder, drawn)
+    contexts = CachedContexts(frozen.text, [*bank.all_captions, *preview.captions])
+
+    def sheet() -> Image.Image:
+        changes: AbstractContextManager[Any] = stage.changes()
+        with changes:
+            return draw_sheet(frozen.unet, contexts, frozen.autoencoder, preview, SCALE_FACTOR)
+
+    stage = make(sheet)
+    denoising = DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules)
+    return DenoisingTask(frozen.unet, contexts, bank, denoising, stage)
