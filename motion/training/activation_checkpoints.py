@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 def blocks_checkpointed(unet: nn.Module) -> Iterator[None]:
     """Run each block of an LDM-layout UNet under activation checkpointing (Chen et al. 2016, arXiv:1604.06174).
 
-    Hooks inside a block, motion modules among them, run in its second pass too; results and gradients are the same.
+    The second pass is part of the backward pass, which must lie inside the `with` block, and hooks inside a block,
+    motion modules among them, must be there still. Results and gradients are the same.
     """
     with ExitStack() as stack:
         blocks = [*unet.get_submodule("input_blocks").children(), unet.get_submodule("middle_block")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,10 @@ class AutoencoderTask:
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """All of the network's."""
         return dict(self.network.named_parameters())
+
+    def applied(self) -> AbstractContextManager[Any]:
+        """Nothing."""
+        return nullcontext()
 
     def loss(self, random: StepRandom) -> Tensor:
         """Mean absolute error of a batch's pictures, with the two other terms."""

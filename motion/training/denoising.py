@@ -98,8 +98,12 @@ class DenoisingTask:
         """The stage's."""
         return self._stage.parameters
 
+    def applied(self) -> AbstractContextManager[Any]:
+        """The stage's changes."""
+        return self._stage.changes()
+
     def loss(self, random: StepRandom) -> Tensor:
-        """Weighed error of one batch."""
+        """Weighed error of one batch, inside `applied()`."""
         settings = self._settings
         clean, captions = self._bank.draw(random.choices, settings.batch_size, settings.unconditional_share)
         num_frames = clean.shape[1]
@@ -110,12 +114,11 @@ class DenoisingTask:
         share = alphas[:, None, None, None, None]
         noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
         contexts = repeat(self._contexts.contexts(captions).to(self._device), "b n d -> (b f) n d", f=num_frames)
-        with self._stage.changes():
-            predicted = self._unet(
-                rearrange(noisy, "b f c h w -> (b f) c h w").to(self._device),
-                repeat(timesteps, "b -> (b f)", f=num_frames).to(self._device),
-                contexts,
-            )
+        predicted = self._unet(
+            rearrange(noisy, "b f c h w -> (b f) c h w").to(self._device),
+            repeat(timesteps, "b -> (b f)", f=num_frames).to(self._device),
+            contexts,
+        )
         target = rearrange(noise, "b f c h w -> (b f) c h w").to(predicted)
         errors = rearrange((predicted - target).float().square(), "(b f) c h w -> b (f c h w)", f=num_frames).mean(1)
         weighed: Tensor = (errors * self._weights(alphas).to(errors)).mean()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,8 +35,12 @@ class TrainingTask(Protocol):
         """Name -> parameter, all that are trained, in a fixed order."""
         ...
 
+    def applied(self) -> AbstractContextManager[Any]:
+        """What must be in the networks from the loss to the end of its backward pass, which may run them again."""
+        ...
+
     def loss(self, random: StepRandom) -> Tensor:
-        """Loss of one part of a batch: a scalar with a gradient."""
+        """Loss of one part of a batch, inside `applied()`: a scalar with a gradient."""
         ...
 
     def sample_sheet(self) -> Image.Image | None:
@@ -173,9 +177,10 @@ class Trainer:
         total = 0.0
         for part in range(settings.accumulation):
             random = StepRandom.of(settings.seed, self.step, part)
-            with torch.autograd.set_detect_anomaly(settings.anomaly, check_nan=True), self._autocast():
-                loss = self._task.loss(random) / settings.accumulation
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            with self._task.applied(), torch.autograd.set_detect_anomaly(settings.anomaly, check_nan=True):
+                with self._autocast():
+                    loss = self._task.loss(random) / settings.accumulation
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         self._scaler.unscale_(self._optimizer)
         if self._skips_step():
