@@ -79,14 +79,15 @@ def derive_autoencoder_config(shapes: Shapes) -> AutoencoderConfig:
         ValueError: widths that are no multiples of the first one.
     """
     base, in_channels = shapes["encoder.conv_in.weight"][:2]
-    levels = range(_count(shapes, r"encoder\.down\.(\d+)\."))
-    widths = [shapes[f"encoder.down.{level}.block.0.conv1.weight"][0] for level in levels]
+    # From the decoder, which has a residual block more per level: small encoders may have none.
+    levels = range(_count(shapes, r"decoder\.up\.(\d+)\."))
+    widths = [shapes[f"decoder.up.{level}.block.0.conv1.weight"][0] for level in levels]
     if any(width % base for width in widths):
         raise ValueError(f"Levels of {widths} channels are no autoencoder of a known layout.")
     return AutoencoderConfig(
         ch=base,
         ch_mult=tuple(width // base for width in widths),
-        num_res_blocks=_count(shapes, r"encoder\.down\.0\.block\.(\d+)\."),
+        num_res_blocks=_count(shapes, r"decoder\.up\.0\.block\.(\d+)\.") - 1,
         z_channels=shapes["decoder.conv_in.weight"][1],
         in_channels=in_channels,
         out_ch=shapes["decoder.conv_out.weight"][0],

@@ -25,7 +25,7 @@ LATENT_SIZE = (8, 8)
 
 # 32 groups of a GroupNorm over 32 channels would take each channel's mean away, and with it all plain colour: 64.
 UNET = UNetConfig(model_channels=64, channel_mult=(1, 1, 1, 1), num_res_blocks=1, num_heads=4, context_dim=64)
-AUTOENCODER = AutoencoderConfig(ch=64, ch_mult=(1, 1, 1, 1), num_res_blocks=1)
+AUTOENCODER = AutoencoderConfig(ch=64, ch_mult=(1, 1, 1, 1), num_res_blocks=0)
 
 _WIDTHS = (64, 64, 64, 64)
 MODULE_V3 = MotionModuleConfig(_WIDTHS, _WIDTHS[::-1], None, 32, down_modules=1, up_modules=2)
@@ -66,11 +66,14 @@ class StageRecipe:
 STAGES: Mapping[str, StageRecipe] = MappingProxyType(
     {
         "autoencoder": StageRecipe(
-            TrainerSettings(steps=1000, learning_rate=1e-3, weight_decay=1e-4, seed=1), batch_size=16
+            TrainerSettings(
+                steps=5000, learning_rate=2e-3, weight_decay=1e-4, seed=1, save_every=500, sample_every=500
+            ),
+            batch_size=4,
         ),
         "image": StageRecipe(
             TrainerSettings(
-                steps=4000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=2, sample_every=500
+                steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=2, sample_every=500
             ),
             batch_size=64,
             clips=12_000,
@@ -85,16 +88,16 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             needs=("image",),
         ),
         "motion-v3": StageRecipe(
-            TrainerSettings(steps=2000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=4),
+            TrainerSettings(steps=1500, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=4),
             batch_size=4,
-            clips=2_000,
+            clips=1_600,
             data_seed=40,
             needs=("image", "adapter"),
         ),
         "motion-v2": StageRecipe(
-            TrainerSettings(steps=2000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
+            TrainerSettings(steps=1500, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
             batch_size=4,
-            clips=2_000,
+            clips=1_600,
             data_seed=50,
             needs=("image",),
         ),

@@ -65,6 +65,11 @@ def test_full_size_checkpoint_gives_the_known_networks():
     assert network_shapes(UNetModel, UNetConfig()) == unet
 
 
+def test_an_encoder_may_have_no_residual_blocks_but_the_middle_ones():
+    config = AutoencoderConfig(ch=32, ch_mult=(1, 1, 1, 1), num_res_blocks=0)
+    assert derive_autoencoder_config(network_shapes(AutoencoderKL, config)) == config
+
+
 def test_sdxl_unet_is_read_from_its_shapes():
     config = derive_unet_config(part_shapes("sd_xl_base_1.0", PREFIXES["unet"]))
     assert (config.channel_mult, config.transformer_depth, config.mid_transformer_depth) == ((1, 2, 4), (0, 2, 10), 10)
