@@ -3,7 +3,7 @@
 tests/data/a1111_samplers.npz holds the results, b c h w, of a running 1.10.1 on a CPU in fp32 whose `apply_model` and
 `get_learned_conditioning` were replaced by those of `GaussianModel`, for the requests in a1111_samplers.json over the
 API. Start pictures and masks were put in by a script's process_before_every_sampling. No case has a σ half-way between
-two of the timesteps that LCM or a quantized schedule rounds to, where the last bit of a logarithm, hence the CPU, decides.
+two timesteps that LCM or a quantized schedule rounds to, where the last bit of a logarithm, hence the CPU, decides.
 """
 
 from __future__ import annotations
