@@ -67,8 +67,8 @@ class GradientChecks:
         return dict.fromkeys(self._parameters, 0.0) | dict(zip(names, norms, strict=True))
 
     def _check_explosion(self, step: int, total: float, norms: Mapping[str, float]) -> None:
-        usual = sorted(self._norms)[len(self._norms) // 2] if len(self._norms) >= _HISTORY // 4 else math.inf
-        self._exploding = self._exploding + 1 if total > EXPLOSION * usual else 0
+        usual = sorted(self._norms)[len(self._norms) // 2] if len(self._norms) >= _HISTORY // 4 else 0.0
+        self._exploding = self._exploding + 1 if usual and total > EXPLOSION * usual else 0
         if self._exploding >= PATIENCE:
             largest = max(norms, key=lambda name: norms[name])
             raise TrainingError(
@@ -87,6 +87,15 @@ class GradientChecks:
             if self._silent[name] == SILENT_STEPS:
                 found.append(name)
         return found
+
+
+def anomaly_found(error: RuntimeError, step: int) -> TrainingError:
+    """What to say when anomaly mode has stopped a backward pass."""
+    return TrainingError(
+        f"The gradients of step {step} must be finite, got NaN: {error} The warning before this says where that "
+        "operation stands. Lower the learning rate, or change what it is given there.",
+        status_code=500,
+    )
 
 
 def describe_silent(names: list[str], step: int) -> str:

@@ -6,10 +6,10 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -56,7 +56,8 @@ class RunFolder:
         metadata = {"facts": json.dumps(facts)}
         self.write(path, lambda temporary: save_file(dict(tensors), temporary, metadata))
         for _, old in self.states()[KEPT_STATES:]:
-            old.unlink(missing_ok=True)
+            with suppress(OSError):  # it is tried again after the next state
+                old.unlink()
         return path
 
     def load_state(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
@@ -122,13 +123,3 @@ class RunFolder:
                 "yourself the permission to write, then run the same command again to resume.",
                 status_code=507,
             ) from error
-
-
-def clone_cpu(tensor: Tensor) -> Tensor:
-    """A copy on the CPU that later steps don't change."""
-    return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def as_number(value: float) -> Tensor:
-    """A number as a state holds it, exactly."""
-    return torch.tensor(value, dtype=torch.float64)

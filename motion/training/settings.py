@@ -19,7 +19,7 @@ class TrainerSettings:
         steps: optimiser steps in all.
         learning_rate: peak of the schedule: a linear warm-up, then half a cosine down to `final_rate` of the peak.
         warmup_steps: steps of the warm-up.
-        final_rate: learning rate of the last step, as a part of the peak.
+        final_rate: learning rate that the last step comes near to, as a part of the peak.
         weight_decay: AdamW's.
         beta2: AdamW's decay of squared gradients.
         ema_decay: decay of the average of the weights that is shown and exported; 0 turns it off. The average of the
@@ -53,10 +53,11 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not math.isfinite(value) or not low <= value <= high:
+            value, wanted = getattr(self, name), type(low)
+            if type(value) not in (int, wanted) or not low <= value <= high:
+                kind = "a whole number" if wanted is int else "a number"
                 raise SettingsError(
-                    f"`{name}` must be a number from {low:g} to {high:g}, got {value!r}. Choose one in this range."
+                    f"`{name}` must be {kind} from {low:g} to {high:g}, got {value!r}. Choose one in this range."
                 )
         if self.precision not in PRECISIONS:
             raise SettingsError(
@@ -94,3 +95,4 @@ _RANGES: dict[str, tuple[float, float]] = {
     "sample_every": (0, 1_000_000),
     "seed": (0, 2**63 - 1),
 }
+"""Field -> lowest and highest value, both of the field's type."""

@@ -17,10 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from motion.training.gradient_checks import GradientChecks, TrainingError, describe_silent
+from motion.training.gradient_checks import GradientChecks, TrainingError, anomaly_found, describe_silent
+from motion.training.interrupts import interrupt_deferred
 from motion.training.loss_curve import draw_loss_curve
 from motion.training.randomness import StepRandom
-from motion.training.run_folder import RunFolder, clone_cpu
+from motion.training.run_folder import RunFolder
+from motion.training.run_state import pack_state, unpack_state
 from motion.training.settings import TrainerSettings
 
 _FREE_TO_CHANGE = ("save_every", "sample_every", "anomaly")
@@ -139,12 +141,12 @@ class Trainer:
         self._folder.stop_file.unlink(missing_ok=True)
         try:
             while self.step < self._settings.steps:
-                loss, norm, note = self._train_step()
-                self._losses.append(loss)
-                self.step += 1
+                norm, note = self._train_step()
                 seconds = (time.monotonic() - began) / (self.step - first)
                 rate = self._settings.rate_at(self.step - 1)
-                self._on_progress(Progress(self.step, self._settings.steps, loss, norm, rate, seconds, note))
+                self._on_progress(
+                    Progress(self.step, self._settings.steps, self._losses[-1], norm, rate, seconds, note)
+                )
                 self._save_what_is_due()
                 if self._folder.stop_file.exists():
                     self._save_state()
@@ -162,35 +164,52 @@ class Trainer:
             yield
             return
         trained = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
-        self._put(self._average)
         try:
+            with interrupt_deferred():
+                self._put(self._average)
             yield
         finally:
-            self._put(trained)
+            with interrupt_deferred():
+                self._put(trained)
 
-    def _train_step(self) -> tuple[float, float, str]:
-        """(loss, gradient norm, note) of one optimiser step."""
-        settings = self._settings
+    def _train_step(self) -> tuple[float, str]:
+        """(gradient norm, note) of one optimiser step. An interrupt finds the run before it or after it."""
         for group in self._optimizer.param_groups:
-            group["lr"] = settings.rate_at(self.step)
+            group["lr"] = self._settings.rate_at(self.step)
         self._optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for part in range(settings.accumulation):
-            random = StepRandom.of(settings.seed, self.step, part)
-            with self._task.applied(), torch.autograd.set_detect_anomaly(settings.anomaly, check_nan=True):
-                with self._autocast():
-                    loss = self._task.loss(random) / settings.accumulation
+        loss = sum(self._backward(part) for part in range(self._settings.accumulation))
+        with interrupt_deferred():
+            norm, silent = self._update()
+            self._losses.append(loss)
+            self.step += 1
+        return norm, describe_silent(silent, self.step) if silent else ""
+
+    def _backward(self, part: int) -> float:
+        """The share in the loss of one part of the batch, whose gradient is added."""
+        settings = self._settings
+        random = StepRandom.of(settings.seed, self.step, part)
+        with self._task.applied(), torch.autograd.set_detect_anomaly(settings.anomaly, check_nan=True):
+            with self._autocast():
+                loss = self._task.loss(random) / settings.accumulation
+            try:
                 self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
+            except RuntimeError as error:
+                if settings.anomaly and "nan" in str(error):
+                    raise anomaly_found(error, self.step + 1) from error
+                raise
+        return loss.item()
+
+    def _update(self) -> tuple[float, list[str]]:
+        """(gradient norm, newly silent parameters); moves weights and average."""
         self._scaler.unscale_(self._optimizer)
         if self._skips_step():
-            return total, float("nan"), ""
+            return float("nan"), []
         norm, silent = self._checks.check(self.step + 1)
-        nn.utils.clip_grad_norm_(self._parameters.values(), settings.max_grad_norm)
+        nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._update_average()
-        return total, norm, describe_silent(silent, self.step + 1) if silent else ""
+        return norm, silent
 
     def _skips_step(self) -> bool:
         """fp16 only: gradients beyond its range are left out, and the loss is scaled less from then on."""
@@ -243,12 +262,7 @@ class Trainer:
             self._task.export(self._folder)
 
     def _save_state(self) -> None:
-        tensors = {"losses": torch.tensor(self._losses, dtype=torch.float64)}
-        for name, parameter in self._parameters.items():
-            tensors[f"weights.{name}"] = clone_cpu(parameter)
-            tensors[f"average.{name}"] = clone_cpu(self._average[name])
-            for kind, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{kind}.{name}"] = clone_cpu(value)
+        tensors = pack_state(self._parameters, self._average, self._optimizer, self._losses)
         self._folder.save_state(self.step, tensors, {**self._facts(), "scaler": self._scaler.state_dict()})
 
     def _facts(self) -> dict[str, Any]:
@@ -260,24 +274,10 @@ class Trainer:
             return
         step, tensors, facts = found
         self._check_same_run(facts)
-        self._load(tensors)
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(facts["scaler"])
-        self._losses = tensors["losses"].tolist()
+        self._losses = unpack_state(tensors, self._parameters, self._average, self._optimizer)
         self.step = step
-
-    @torch.no_grad()
-    def _load(self, tensors: Mapping[str, Tensor]) -> None:
-        self._put({name: tensors[f"weights.{name}"] for name in self._parameters})
-        for name, parameter in self._parameters.items():
-            self._average[name].copy_(tensors[f"average.{name}"])
-            kinds = ("step", "exp_avg", "exp_avg_sq")
-            state = {
-                kind: tensors[f"optimizer.{kind}.{name}"] for kind in kinds if f"optimizer.{kind}.{name}" in tensors
-            }
-            if state:
-                moved = {kind: value if kind == "step" else value.to(parameter) for kind, value in state.items()}
-                self._optimizer.state[parameter] = moved
 
     def _check_same_run(self, facts: Mapping[str, Any]) -> None:
         for kind, now in self._facts().items():
