@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from motion.models.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -47,6 +47,7 @@ class AutoencoderTask:
         chroma_weight: factor of the chroma's errors, before they are squared.
         absolute_weight: of the mean absolute error.
         seed: of the first weights.
+        start: a file of an earlier run to begin with.
     """
 
     def __init__(
@@ -59,11 +60,15 @@ class AutoencoderTask:
         chroma_weight: float = 2.0,
         absolute_weight: float = 0.1,
         seed: int = 0,
+        start: Path | None = None,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = AutoencoderKL(config)
-        _start_certain(self.network)
+        if start is None:
+            _start_certain(self.network)
+        else:
+            self.network.load_state_dict(load_file(start))
         self._draw = draw_frames
         self._batch_size = batch_size
         self._kl_weight = kl_weight

@@ -71,6 +71,13 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             ),
             batch_size=4,
         ),
+        "sharpening": StageRecipe(
+            TrainerSettings(
+                steps=7000, learning_rate=1e-3, weight_decay=1e-4, seed=8, save_every=500, sample_every=500
+            ),
+            batch_size=4,
+            needs=("autoencoder",),
+        ),
         "image": StageRecipe(
             TrainerSettings(
                 steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=2, sample_every=500
@@ -78,7 +85,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             batch_size=64,
             clips=12_000,
             data_seed=20,
-            needs=("autoencoder",),
+            needs=("sharpening",),
         ),
         "adapter": StageRecipe(
             TrainerSettings(steps=400, learning_rate=2e-3, weight_decay=0.0, seed=3),

@@ -100,11 +100,20 @@ def autoencoder_task(folder: ShapesFolder) -> TrainingTask:
     return AutoencoderTask(recipe.AUTOENCODER, draw_frames, batch_size=settings.batch_size, seed=settings.trainer.seed)
 
 
+def sharpening_task(folder: ShapesFolder) -> TrainingTask:
+    """Stage "sharpening": the autoencoder goes on with absolute errors, which draw edges."""
+    settings = recipe.STAGES["sharpening"]
+    start = folder.made("autoencoder", FILE_NAME)
+    return AutoencoderTask(
+        recipe.AUTOENCODER, draw_frames, batch_size=settings.batch_size, absolute_weight=1.0, start=start
+    )
+
+
 def image_task(folder: ShapesFolder) -> TrainingTask:
     """Stage "image"."""
     settings = recipe.STAGES["image"]
     autoencoder = AutoencoderKL(recipe.AUTOENCODER)
-    autoencoder.load_state_dict(load_file(folder.made("autoencoder", FILE_NAME)))
+    autoencoder.load_state_dict(load_file(folder.made("sharpening", FILE_NAME)))
     bank = folder.bank("image", autoencoder, stills(settings.data_seed, settings.clips))
     model = ImageModel(recipe.UNET, recipe.text_config(), autoencoder, WORDS, settings.trainer.seed)
     preview = Preview(STILL_CAPTIONS, 1, recipe.LATENT_SIZE, recipe.IMAGE_SCHEDULE)
@@ -168,6 +177,7 @@ def lora_task(folder: ShapesFolder, name: str) -> TrainingTask:
 SHAPES_TASKS: Mapping[str, Callable[[ShapesFolder], TrainingTask]] = MappingProxyType(
     {
         "autoencoder": autoencoder_task,
+        "sharpening": sharpening_task,
         "image": image_task,
         "adapter": adapter_task,
         "motion-v3": partial(module_task, name="motion-v3", config=recipe.MODULE_V3, file_name=recipe.MODULE_V3_FILE),
