@@ -18,7 +18,7 @@ def draw_loss_curve(losses: Sequence[float], title: str = "loss") -> Image.Image
 
     Args:
         losses: loss of steps 1, 2, …; at least one.
-        title: text in the corner.
+        title: text in the corner that a falling curve leaves free.
     """
     image = Image.new("RGB", (WIDTH, HEIGHT), _GROUND)
     draw = ImageDraw.Draw(image)
@@ -37,7 +37,8 @@ def draw_loss_curve(losses: Sequence[float], title: str = "loss") -> Image.Image
         points = [point(step, loss) for step, loss in enumerate(values) if math.isfinite(loss)]
         if len(points) > 1:
             draw.line(points, fill=colour, width=width)
-    draw.text((_LEFT + 8, _TOP + 2), f"{title}: {smooth[-1]:.4g} after {len(losses)} steps", fill=_INK)
+    caption = f"{title}: {smooth[-1]:.4g} after {len(losses)} steps"
+    draw.text((WIDTH - _RIGHT - 8 - draw.textlength(caption), _TOP + 2), caption, fill=_INK)
     return image
 
 

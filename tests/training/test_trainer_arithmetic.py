@@ -63,7 +63,7 @@ def rate_of(settings, step):
 @pytest.mark.parametrize("changed", [{}, {"max_grad_norm": 0.05}, {"ema_decay": 0.3}, {"weight_decay": 0.9}])
 def test_steps_are_those_of_a_plain_loop(tmp_path, changed):
     settings = quiet(steps=8, **changed)
-    _, average, _ = trained(tmp_path, settings)
+    weights, average, _ = trained(tmp_path, settings)
     for found, expected in zip((weights, average), plain_loop(settings), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
