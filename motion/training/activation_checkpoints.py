@@ -11,6 +11,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
+def unet_blocks(unet: nn.Module) -> list[nn.Module]:
+    """The blocks of an LDM-layout UNet in the order in which they run."""
+    before, after = unet.get_submodule("input_blocks"), unet.get_submodule("output_blocks")
+    return [*before.children(), unet.get_submodule("middle_block"), *after.children()]
+
+
 @contextmanager
 def blocks_checkpointed(unet: nn.Module) -> Iterator[None]:
     """Run each block of an LDM-layout UNet under activation checkpointing (Chen et al. 2016, arXiv:1604.06174).
@@ -19,8 +25,7 @@ def blocks_checkpointed(unet: nn.Module) -> Iterator[None]:
     motion modules among them, must be there still. Results and gradients are the same.
     """
     with ExitStack() as stack:
-        blocks = [*unet.get_submodule("input_blocks").children(), unet.get_submodule("middle_block")]
-        for block in [*blocks, *unet.get_submodule("output_blocks").children()]:
+        for block in unet_blocks(unet):
             stack.callback(block.__dict__.pop, "forward", None)
             block.__dict__["forward"] = _checkpointed(block.forward)
         yield

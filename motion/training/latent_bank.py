@@ -18,7 +18,8 @@ from motion.models.autoencoder import AutoencoderKL
 from motion.training.frames import to_frames, to_pictures
 from motion.training.run_folder import RunFolder
 
-_ENCODED_AT_ONCE = 32
+_PIXELS_AT_ONCE = 32 * 64 * 64
+"""Of frames that pass through the autoencoder together: its first layers take some kilobytes of memory for each."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LatentBank:
         """A saved bank that was marked with `key`, or None."""
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
                 if metadata.get("key") != key:
                     return None
                 captions = tuple(tuple(ways) for ways in json.loads(metadata["captions"]))
@@ -100,7 +101,8 @@ def encode_clips(autoencoder: AutoencoderKL, clips: Iterable[CaptionedClip], sca
     latents, captions = [], []
     for clip in clips:
         pictures = to_pictures(clip.frames).to(parameter)
-        encoded = [autoencoder.encode(part).mode() * scale_factor for part in torch.split(pictures, _ENCODED_AT_ONCE)]
+        parts = torch.split(pictures, _frames_at_once(*pictures.shape[2:]))
+        encoded = [autoencoder.encode(part).mode() * scale_factor for part in parts]
         latents.append(torch.cat(encoded).float().cpu())
         captions.append(clip.captions)
     return LatentBank(torch.stack(latents), tuple(captions))
@@ -110,5 +112,9 @@ def encode_clips(autoencoder: AutoencoderKL, clips: Iterable[CaptionedClip], sca
 def decode_latents(autoencoder: AutoencoderKL, latents: Tensor, scale_factor: float) -> npt.NDArray[np.uint8]:
     """Latents `f c h w` as uint8 frames `f h w 3`."""
     parameter = next(autoencoder.parameters())
-    parts = torch.split((latents / scale_factor).to(parameter), _ENCODED_AT_ONCE)
+    parts = torch.split((latents / scale_factor).to(parameter), _frames_at_once(*(8 * n for n in latents.shape[2:])))
     return np.concatenate([to_frames(autoencoder.decode(part)) for part in parts])
+
+
+def _frames_at_once(height: int, width: int) -> int:
+    return max(1, _PIXELS_AT_ONCE // (height * width))
