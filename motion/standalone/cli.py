@@ -1,5 +1,5 @@
 """The command line: `serve` opens the page, `render` makes one clip, `demo` makes one without any weights at hand,
-`inspect` says what a weight file is.
+`inspect` says what a weight file is, `train` makes motion LoRAs and the small models.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from motion.errors import MotionError
 from motion.standalone.render_flags import add_settings_flags
+from motion.standalone.train_flags import add_train_flags
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
@@ -24,11 +25,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `python -m motion`."""
     parser = argparse.ArgumentParser(prog="python -m motion", description="Clips from Stable Diffusion checkpoints.")
     parser.add_argument("--verbose", action="store_true", help="log what happens")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,render,demo,inspect}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,render,demo,inspect,train}")
     _add_serve(commands.add_parser("serve", help="open the page in a browser"))
     _add_render(commands.add_parser("render", help="make one clip"))
     _add_demo(commands.add_parser("demo", help="make a clip with small random weights, made on the spot"))
     _add_inspect(commands.add_parser("inspect", help="say what a weight file is and whether it can be used"))
+    add_train_flags(commands.add_parser("train", help="train a motion LoRA from your own videos"))
     return parser
 
 
@@ -102,6 +104,10 @@ def _run(arguments: argparse.Namespace) -> None:
         from motion.standalone.inspect_command import inspect
 
         inspect(arguments)
+    elif arguments.command == "train":
+        from motion.standalone.train_command import train
+
+        train(arguments)
     else:
         from motion.standalone.demo import demo
 
