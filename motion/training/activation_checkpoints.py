@@ -26,9 +26,21 @@ def blocks_checkpointed(unet: nn.Module) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for block in unet_blocks(unet):
-            stack.callback(block.__dict__.pop, "forward", None)
-            block.__dict__["forward"] = _checkpointed(block.forward)
+            stack.enter_context(_forward_replaced(block, _checkpointed(block.forward)))
         yield
+
+
+@contextmanager
+def _forward_replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """On this instance only; one that somebody else has put there comes back."""
+    attributes = vars(block)
+    before = {name: attributes[name] for name in ("forward",) if name in attributes}
+    attributes["forward"] = forward
+    try:
+        yield
+    finally:
+        del attributes["forward"]
+        attributes.update(before)
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
