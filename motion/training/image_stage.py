@@ -78,7 +78,8 @@ class ImageModel:
         folder.write(path, lambda temporary: save_file(tensors, temporary))
         yaml = checkpoint_yaml(self.unet.config, self.autoencoder.config, FOLDER_PLACEHOLDER)
         text_folder = folder.path / f"{name}{TEXT_SUFFIX}"
-        write_vocabulary(text_folder, self._words, self.text.encoder.config)
+        config = self.text.encoder.config
+        folder.guarded(f"The folder {text_folder.name}", lambda: write_vocabulary(text_folder, self._words, config))
         return [path, folder.save_text(f"{name}.yaml", yaml), text_folder]
 
 

@@ -34,7 +34,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._guarded("The run's folder", lambda: path.mkdir(parents=True, exist_ok=True))
+        self.guarded("The run's folder", lambda: path.mkdir(parents=True, exist_ok=True))
 
     @property
     def stop_file(self) -> Path:
@@ -109,9 +109,14 @@ class RunFolder:
             finally:
                 temporary.unlink(missing_ok=True)
 
-        self._guarded(f"The file {path.name}", replace)
+        self.guarded(f"The file {path.name}", replace)
 
-    def _guarded(self, what: str, operation: Callable[[], None]) -> None:
+    def guarded(self, what: str, operation: Callable[[], object]) -> None:
+        """Run what writes into the folder by itself; `what` names it in the message.
+
+        Raises:
+            TrainingError: the disk is full or can't be written to.
+        """
         try:
             operation()
         except (OSError, SafetensorError) as error:
