@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from motion.training.gradient_checks import TrainingError
@@ -170,6 +172,27 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
     trainer, done = run(tmp_path, quiet(steps=3, save_every=1, anomaly=True))  # these two change no weight
     assert done
     assert trainer.step == 3
+
+
+def test_state_of_other_parameters_is_refused(tmp_path):
+    """The same settings and facts, as of a later version of the networks."""
+    run(tmp_path, quiet(steps=3))
+    task = RegressionTask()
+    task.network[2] = nn.Linear(5, 1)
+    before = {name: value.detach().clone() for name, value in task.parameters().items()}
+    with pytest.raises(
+        TrainingError, match=r"got shape \[2\] for 2\.bias, which has \[1\] here\. Choose another folder"
+    ):
+        Trainer(task, quiet(steps=3), RunFolder(tmp_path))
+    assert all(torch.equal(value, before[name]) for name, value in task.parameters().items())
+
+
+def test_run_outside_the_main_thread(tmp_path):
+    """A page's button trains in a thread, where no signal can be handled."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, tmp_path / "thread").result()[1]
+    run(tmp_path / "main")
+    assert_same_run(tmp_path / "thread", tmp_path / "main")
 
 
 def test_equal_seeds_make_equal_weights_and_others_do_not(tmp_path):
