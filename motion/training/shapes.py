@@ -181,7 +181,7 @@ def scene_of(asked: Asked, rng: np.random.Generator, *, num_frames: int = 16) ->
     camera_rate = _rate(rng, asked.camera, num_frames) * (0.5 if both else 1.0)
     offset = (rng.uniform(0, PERIOD), rng.uniform(0, PERIOD))
     scene = Scene((), background, asked.camera, camera_rate, offset, num_frames)
-    low, high = (9.0, 12.0) if len(asked.shapes) == 1 else (8.0, 10.0)
+    low, high = (12.0, 15.0) if len(asked.shapes) == 1 else (9.0, 11.5)
     if asked.main.motion in ("growing", "shrinking") or asked.camera.startswith("zooming"):
         low, high = low - 0.5, high - 1.5
     bodies = tuple(
@@ -207,7 +207,7 @@ def _rate(rng: np.random.Generator, motion: str, num_frames: int) -> float:
     """A speed in the units of `Body.rate` and `Scene.camera_rate`."""
     steps = num_frames - 1
     if motion.startswith(("moving", "panning")):
-        return rng.uniform(16, 28) / steps
+        return rng.uniform(14, 22) / steps
     if motion in ("growing", "shrinking", "zooming in", "zooming out"):
         return rng.uniform(0.5, 0.7) / steps
     if motion == "turning":

@@ -19,7 +19,7 @@ from motion.training.shapes_segmentation import FAR, SMALLEST_AREA, Blob, find_b
 from motion.training.shapes_words import AskedShape, parse_caption
 
 LEAST_TRAVEL = 5.0
-"""Pixels that a shape or a pan goes in a clip before it counts as moving; the world's slowest go 16."""
+"""Pixels that a shape or a pan goes in a clip before it counts as moving; the world's slowest go 14."""
 
 LEAST_GROWTH = 0.2
 """Logarithm of the factor by which a shape or a zoom grows in a clip before it counts; the world's least is 0.5."""
@@ -176,15 +176,24 @@ def score_text_clip(clip: npt.NDArray[np.uint8], caption: str) -> Scores:
     Raises:
         MotionError: not a caption of the shapes world, or not a clip.
     """
-    asked, seen = parse_caption(caption), judge_clip(clip)
-    count = len(asked.shapes)
-    main = _main(asked.main, seen.shapes[:count])
+    return score_seen(judge_clip(clip), caption)
+
+
+def score_seen(seen: SeenClip, caption: str) -> Scores:
+    """Whether what was seen in a clip is what `caption` asks for.
+
+    Raises:
+        MotionError: not a caption of the shapes world.
+    """
+    asked = parse_caption(caption)
+    shapes = seen.shapes[: len(asked.shapes)]
+    main = _main(asked.main, shapes)
     direction = main.direction if main is not None else ""
     if asked.camera and main is not None:
         direction = main.motion.removeprefix("moving ") if main.motion.startswith("moving") else ""
     return Scores(
-        colour=sorted(shape.colour for shape in seen.shapes[:count]) == sorted(shape.colour for shape in asked.shapes),
-        shape=sorted(shape.shape for shape in seen.shapes[:count]) == sorted(shape.shape for shape in asked.shapes),
+        colour=sorted(shape.colour for shape in shapes) == sorted(shape.colour for shape in asked.shapes),
+        shape=sorted(shape.shape for shape in shapes) == sorted(shape.shape for shape in asked.shapes),
         background=seen.background == asked.background if asked.background else None,
         direction=direction == asked.main.direction if asked.main.direction else None,
         motion=main is not None and main.motion == asked.main.motion,

@@ -29,7 +29,7 @@ def test_the_same_seed_degrades_alike(clips):
 def test_degraded_clips_are_blurred_and_in_blocks(clips):
     clean = np.concatenate(clips)
     bad = np.concatenate([degraded(clip, scene_rng(31, index)) for index, clip in enumerate(clips)])
-    assert inner_steps(clean, 2)[1] == pytest.approx(inner_steps(clean, 2)[0], rel=0.1)
+    assert inner_steps(clean, 2)[1] == pytest.approx(inner_steps(clean, 2)[0], rel=0.3)
     inside, across = inner_steps(bad, 2)
     assert across > 2 * inside
     assert inside < 0.6 * inner_steps(clean, 2)[0]
