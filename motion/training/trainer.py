@@ -121,7 +121,7 @@ class Trainer:
             foreach=True,
         )
         self._average = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=settings.precision == "fp16")
+        self._scaler = _grad_scaler(self._device, enabled=settings.precision == "fp16")
         self._checks = GradientChecks(self._parameters)
         self._losses: list[float] = []
         self._skipped = 0
@@ -289,6 +289,13 @@ class Trainer:
                     f"The folder {self._folder.path} holds a run with `{name}` {before.get(name)!r}, this one has "
                     f"{now.get(name)!r}. Pass the same settings to resume it, or choose another folder."
                 )
+
+
+def _grad_scaler(device: torch.device, *, enabled: bool) -> torch.amp.GradScaler:
+    """Torch 2.1 and 2.2, which web UIs ship, know CUDA's only."""
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler(device.type, enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
