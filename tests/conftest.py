@@ -19,6 +19,7 @@ def pytest_addoption(parser):
     group.addoption("--webui-dir", help="folder of an installed web UI, for tests/real_host")
     group.addoption("--webui-python", help="the Python of that web UI's environment")
     group.addoption("--webui-args", default="", help="further command-line arguments for that web UI, in one string")
+    group.addoption("--small-decoder", action="store_true", help="that web UI decodes with TAESD, many times as fast")
     group.addoption("--webui-commit", help="that web UI's commit for the report, where its folder is no git checkout")
     group.addoption("--report", help="JSON file for the report on that web UI (default: in pytest's temporary folder)")
     group.addoption("--thorough", action="store_true", help="run the whole contract on the embedded host too")

@@ -65,8 +65,9 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The error's text."""
-        return str(self.body.get("detail") or self.body.get("errors") or "") if isinstance(self.body, dict) else ""
+        """The error's text; Forge calls it `message` where the others say `errors`."""
+        body = self.body if isinstance(self.body, dict) else {}
+        return str(body.get("detail") or body.get("errors") or body.get("message") or "")
 
     @property
     def mp4s(self) -> list[bytes]:
@@ -94,7 +95,7 @@ class Host:
 
     Args:
         address: such as "http://127.0.0.1:7860".
-        kind: "embedded" or "webui".
+        kind: "embedded", "a1111", or "forge" for Forge and reForge.
         data_dir: its folder of models and outputs.
         pid: its process.
         log: file with its output.

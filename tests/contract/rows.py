@@ -52,7 +52,7 @@ class RowsContract:
         for pad, batch in itertools.product((False, True), (True, False)):
             results[pad, batch] = made(host, override_settings=settings(pad=pad, batch=batch), **fields)
             lengths_differ = len({step[key][1] for step in host.record()["steps"] for key in TOKENS}) > 1
-            together = batch and (pad or not lengths_differ)
+            together = host.kind == "forge" or (batch and (pad or not lengths_differ))
             assert rows_of_calls(host) == ([2 * FRAMES] * 2 if together else [FRAMES] * 4)
         for pad in (False, True):
             np.testing.assert_allclose(results[pad, True], results[pad, False], atol=TOLERANCE)
@@ -70,7 +70,8 @@ class RowsContract:
     def test_two_entries_with_a_longer_negative_prompt(self, host):
         fields = {"negative_prompt": words(80)}
         silent = made(host, prompt="a cat AND a red balloon :0", **fields)
-        assert rows_of_calls(host) == [2 * FRAMES, FRAMES] * 2
+        expected = [3 * FRAMES] if host.kind == "forge" else [2 * FRAMES, FRAMES]
+        assert rows_of_calls(host) == expected * 2
         np.testing.assert_allclose(silent, made(host, prompt="a cat", **fields), atol=TOLERANCE)
 
     @pytest.mark.parametrize(
@@ -83,9 +84,11 @@ class RowsContract:
     )
     def test_and_that_would_split_a_clip_is_refused_by_name(self, host, prompt, negative, batch):
         written = host.written_files()
-        answer = host.clip(
-            frames=FRAMES, prompt=prompt, negative_prompt=negative, override_settings=settings(batch=batch)
-        )
+        fields = {"prompt": prompt, "negative_prompt": negative, "override_settings": settings(batch=batch)}
+        if host.kind == "forge":  # its calls hold whole entries whatever their length, so there is nothing to refuse
+            made(host, **fields)
+            return
+        answer = host.clip(frames=FRAMES, **fields)
         assert answer.status == 422
         assert "AND" in answer.message
         assert host.written_files() == written

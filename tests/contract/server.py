@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.contract.client import Host, HostUnreachableError
-from tests.contract.weights import CLIP_LAYERS, MOTION_MODULES, write_checkpoint, write_motion_module, write_other_files
+from tests.contract.weights import (
+    CLIP_LAYERS,
+    MOTION_MODULES,
+    NARROW,
+    RECOGNISED_BY_SHAPE,
+    Widths,
+    write_checkpoint,
+    write_motion_module,
+    write_other_files,
+    write_small_decoder,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).resolve().parent / "probe"
@@ -32,6 +42,7 @@ WEBUI_FLAGS = (
     *("--skip-python-version-check", "--skip-version-check", "--use-cpu", "all", "--no-half", "--no-half-vae"),
     *("--precision", "full", "--no-download-sd-model", "--no-hashing", "--disable-console-progressbars"),
 )
+FORGE_FLAGS = ("--always-cpu", "--all-in-fp32")
 
 
 class HostStartError(Exception):
@@ -39,7 +50,13 @@ class HostStartError(Exception):
 
 
 def make_data_dir(
-    folder: Path, *, with_extension: bool, models: Path | None = None, text_layers: int = CLIP_LAYERS
+    folder: Path,
+    *,
+    with_extension: bool,
+    models: Path | None = None,
+    text_layers: int = CLIP_LAYERS,
+    widths: Widths = NARROW,
+    small_decoder: bool = False,
 ) -> Path:
     """A host's data folder with narrow weights, the probe and, for a web UI, a link to this repository.
 
@@ -48,25 +65,30 @@ def make_data_dir(
         with_extension: whether `extensions/` gets this repository; the embedded host brings it along.
         models: another data folder's models to share; otherwise they are made.
         text_layers: layers of the text encoder; web UIs know CLIP-L only, whole.
+        widths: how narrow.
+        small_decoder: have a web UI decode with TAESD, which it otherwise uses for previews.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if models is not None:
         _link_or_copy(models, folder / "models")
     else:
-        _write_models(folder / "models", text_layers)
+        _write_models(folder / "models", text_layers, widths)
     extensions = folder / "extensions"
     shutil.copytree(PROBE, extensions / "contract-probe", ignore=shutil.ignore_patterns("__pycache__"))
     if with_extension:
         _link_or_copy(ROOT, extensions / "motion")
     settings = {"sd_model_checkpoint": f"{CHECKPOINT}.safetensors", "show_progress_type": "Approx cheap"}
+    if small_decoder:
+        write_small_decoder(folder / "models" / "VAE-taesd")
+        settings["sd_vae_decode_method"] = "TAESD"
     (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
 
 
-def _write_models(folder: Path, text_layers: int) -> None:
-    write_checkpoint(folder / "Stable-diffusion", CHECKPOINT, text_layers=text_layers)
+def _write_models(folder: Path, text_layers: int, widths: Widths) -> None:
+    write_checkpoint(folder / "Stable-diffusion", CHECKPOINT, text_layers=text_layers, widths=widths)
     for name, manifest in MOTION_MODULES.items():
-        write_motion_module(folder / "motion" / f"{name}.safetensors", manifest)
+        write_motion_module(folder / "motion" / f"{name}.safetensors", manifest, widths=widths)
     write_other_files(folder / "motion" / "wrong")  # sorted last, so that the page offers a good one first
 
 
@@ -82,7 +104,7 @@ class Launch:
     """How to start one host.
 
     Attributes:
-        kind: "embedded" or "webui".
+        kind: "embedded", "a1111", or "forge" for Forge and reForge.
         command: everything before the port and the data folder.
         folder: working folder of the process.
         name: for reports.
@@ -102,7 +124,13 @@ class Launch:
     @classmethod
     def webui(cls, folder: Path, python: str, extra: Sequence[str] = ()) -> Launch:
         """A web UI that is installed in `folder` and runs with `python`."""
-        return cls("webui", (python, "launch.py", *WEBUI_FLAGS, *extra), folder, folder.name)
+        kind, flags = ("forge", FORGE_FLAGS) if (folder / "modules_forge").is_dir() else ("a1111", ())
+        return cls(kind, (python, "launch.py", *WEBUI_FLAGS, *flags, *extra), folder, folder.name)
+
+    @property
+    def widths(self) -> Widths:
+        """Of the weights that this host loads and that are quickest to compute with."""
+        return RECOGNISED_BY_SHAPE if self.kind == "forge" else NARROW
 
 
 @contextmanager
@@ -113,7 +141,7 @@ def running(launch: Launch, data_dir: Path, log: Path, *, start_seconds: float =
         HostStartError: it ended or did not answer in time.
     """
     port = _free_port()
-    address = ("--server-name", "127.0.0.1") if launch.kind == "webui" else ("--host", "127.0.0.1")
+    address = ("--server-name", "127.0.0.1") if launch.kind != "embedded" else ("--host", "127.0.0.1")
     command = [*launch.command, *address, "--port", str(port), "--data-dir", str(data_dir)]
     log.parent.mkdir(parents=True, exist_ok=True)
     (data_dir / READY_FILE).unlink(missing_ok=True)
@@ -139,7 +167,12 @@ def running(launch: Launch, data_dir: Path, log: Path, *, start_seconds: float =
 
 def _environment() -> dict[str, str]:
     local = {"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
-    quiet = {"PYTHONUNBUFFERED": "1", "GRADIO_ANALYTICS_ENABLED": "False", "SD_WEBUI_RESTARTING": "1"}
+    quiet = {
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "SD_WEBUI_RESTARTING": "1",
+    }
     threads = {"OMP_NUM_THREADS": "1"}  # small pictures gain little from more, and a busy machine makes them wait
     return {**threads, **os.environ, **local, **quiet}
 

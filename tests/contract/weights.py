@@ -1,7 +1,7 @@
 """Seeded random weights in the layout of public files, at reduced width: small enough for a CPU, tame enough to sample.
 
-Keys, block structure, CLIP-L's size and the schedule tables are those of the recorded key lists. Widths of the UNet and
-the motion modules that are multiples of 320, and of the autoencoder that are multiples of 128, shrink in proportion.
+Keys, block structure, CLIP-L's size and the schedule tables are those of the recorded key lists; `Widths` says how wide
+the levels of the UNet, of the motion modules and of the autoencoder are instead.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,40 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from motion.models.unet import UNetConfig, UNetModel
 from tests.manifests import read_manifest
 
-UNET_WIDTH = 32  # GroupNorm with 32 groups wants multiples of 32
-VAE_WIDTH = 32
 CLIP_LAYERS = 12
+PUBLIC_CHANNEL_MULT = (1, 2, 4, 4)  # SDXL has the first three
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of the written files; GroupNorm with 32 groups wants multiples of 32.
+
+    Attributes:
+        model_channels: of the UNet's first level; 320 in public files.
+        channel_mult: of each level, in units of that; (1, 2, 4, 4) in public files.
+        vae_channels: of the autoencoder's first level; 128 in public files.
+    """
+
+    model_channels: int
+    channel_mult: tuple[int, ...]
+    vae_channels: int
+
+    def level(self, size: int, level: int) -> int:
+        """A size in that level of a public UNet, in this width; what is no multiple of the level's width stays."""
+        public = 320 * PUBLIC_CHANNEL_MULT[level]
+        return size // public * self.model_channels * self.channel_mult[level] if size % public == 0 else size
+
+
+NARROW = Widths(32, PUBLIC_CHANNEL_MULT, 32)
+# The least that Forge and reForge take for SD1.5: they tell a checkpoint by shapes, among them the 320 channels of its
+# first level, and know one autoencoder.
+RECOGNISED_BY_SHAPE = Widths(320, (1, 1, 1, 1), 128)
 MOTION_MODULES = {"v1": "mm_sd_v15", "v2": "mm_sd_v15_v2", "v3": "v3_sd15_mm"}
 
-CHECKPOINT_YAML = f"""\
+CHECKPOINT_YAML = """\
 model:
   base_learning_rate: 1.0e-04
   target: ldm.models.diffusion.ddpm.LatentDiffusion
@@ -49,10 +76,10 @@ model:
         image_size: 32
         in_channels: 4
         out_channels: 4
-        model_channels: {UNET_WIDTH}
+        model_channels: MODEL_CHANNELS
         attention_resolutions: [ 4, 2, 1 ]
         num_res_blocks: 2
-        channel_mult: [ 1, 2, 4, 4 ]
+        channel_mult: CHANNEL_MULT
         num_heads: 8
         use_spatial_transformer: True
         transformer_depth: 1
@@ -70,7 +97,7 @@ model:
           resolution: 256
           in_channels: 3
           out_ch: 3
-          ch: {VAE_WIDTH}
+          ch: VAE_CHANNELS
           ch_mult: [ 1, 2, 4, 4 ]
           num_res_blocks: 2
           attn_resolutions: []
@@ -82,46 +109,84 @@ model:
 """
 
 
-def write_checkpoint(folder: Path, name: str, *, seed: int = 0, text_layers: int = CLIP_LAYERS) -> Path:
+def write_checkpoint(
+    folder: Path, name: str, *, widths: Widths = NARROW, seed: int = 0, text_layers: int = CLIP_LAYERS
+) -> Path:
     """An SD1.5 checkpoint `<name>.safetensors` (half precision) with its `<name>.yaml`."""
+    unet = _unet_shapes(widths)
 
     def wanted(key: str) -> bool:
+        if key.startswith("model.diffusion_model."):  # levels of equal widths have no skip connection in between
+            return key in unet
         layer = re.search(r"encoder\.layers\.(\d+)\.", key)
         return layer is None or int(layer.group(1)) < text_layers
 
     def narrowed(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if key.startswith("model.diffusion_model."):
-            return _scaled(shape, 320, UNET_WIDTH)
-        return _scaled(shape, 128, VAE_WIDTH) if key.startswith("first_stage_model.") else shape
+        if key.startswith("first_stage_model."):
+            return tuple(size // 128 * widths.vae_channels if size % 128 == 0 else size for size in shape)
+        return unet.get(key, shape)
 
     folder.mkdir(parents=True, exist_ok=True)
     tables = _schedule_tables()
     path = folder / f"{name}.safetensors"
     shapes = {key: value for key, value in read_manifest("v1-5-pruned-emaonly").items() if wanted(key)}
     _write(path, shapes, narrowed, seed, tables)
-    (folder / f"{name}.yaml").write_text(CHECKPOINT_YAML, encoding="utf-8")
+    (folder / f"{name}.yaml").write_text(_yaml(widths), encoding="utf-8")
     return path
 
 
-def write_motion_module(path: Path, manifest: str, *, width: int = UNET_WIDTH, seed: int = 0) -> Path:
-    """A motion module (or any file whose widths are multiples of 320) of one public file's layout."""
+def _unet_shapes(widths: Widths) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        unet = UNetModel(UNetConfig(model_channels=widths.model_channels, channel_mult=widths.channel_mult))
+    return {f"model.diffusion_model.{key}": tuple(value.shape) for key, value in unet.state_dict().items()}
+
+
+def _yaml(widths: Widths) -> str:
+    text = CHECKPOINT_YAML.replace("MODEL_CHANNELS", str(widths.model_channels))
+    return text.replace("CHANNEL_MULT", str(list(widths.channel_mult))).replace(
+        "VAE_CHANNELS", str(widths.vae_channels)
+    )
+
+
+def write_motion_module(path: Path, manifest: str, *, widths: Widths = NARROW, seed: int = 0) -> Path:
+    """A motion module (or any file with blocks of its names) of one public file's layout."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, read_manifest(manifest), lambda key, shape: _scaled(shape, 320, width), seed, {})
+    shapes = read_manifest(manifest)
+    num_levels = 1 + max(int(level) for key in shapes for level in re.findall(r"down_blocks\.(\d)", key))
+
+    def narrowed(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        found = re.search(r"(down|up)_blocks\.(\d)", key)
+        level = num_levels - 1
+        if found is not None:
+            level = int(found.group(2)) if found.group(1) == "down" else level - int(found.group(2))
+        return tuple(widths.level(size, level) for size in shape)
+
+    _write(path, shapes, narrowed, seed, {})
+    return path
+
+
+def write_small_decoder(folder: Path) -> Path:
+    """TAESD's decoder by the name under which web UIs look for it; it needs a fiftieth of the autoencoder's time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {"1.weight": (64, 4, 3, 3), "1.bias": (64,), "19.weight": (3, 64, 3, 3), "19.bias": (3,)}
+    for block in (3, 4, 5, 8, 9, 10, 13, 14, 15, 18):
+        for layer in (0, 2, 4):
+            shapes |= {f"{block}.conv.{layer}.weight": (64, 64, 3, 3), f"{block}.conv.{layer}.bias": (64,)}
+    shapes |= {f"{upsampled}.weight": (64, 64, 3, 3) for upsampled in (7, 12, 17)}
+    path = folder / "taesd_decoder.pth"
+    state = {key: _values(f"taesd.{key}", shape, 0) for key, shape in shapes.items()}
+    torch.save({**state, "19.bias": torch.full((3,), 0.5)}, path)  # its colours go from 0 to 1
     return path
 
 
 def write_other_files(folder: Path) -> None:
     """Files that are no SD1.5 motion modules, by the name that the checks use."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_motion_module(folder / "wrong-width.safetensors", "mm_sd_v15_v2", width=64)
+    write_motion_module(folder / "wrong-width.safetensors", "mm_sd_v15_v2", widths=replace(NARROW, model_channels=64))
     write_motion_module(folder / "sdxl-beta.safetensors", "mm_sdxl_v10_beta")
     write_motion_module(folder / "motion-lora.safetensors", "v2_lora_ZoomIn")
     (folder / "web-page.safetensors").write_text("<!DOCTYPE html><html><body>Please log in</body></html>")
     (folder / "empty.safetensors").write_bytes(b"")
-
-
-def _scaled(shape: tuple[int, ...], public: int, ours: int) -> tuple[int, ...]:
-    return tuple(size // public * ours if size % public == 0 else size for size in shape)
 
 
 def _write(

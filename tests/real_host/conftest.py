@@ -33,9 +33,12 @@ def host(pytestconfig, report, tmp_path_factory):
         pytest.fail(f"{python} lacks {', '.join(missing)}: run this repository's install.py with it first")
     commit = pytestconfig.getoption("--webui-commit") or host_commit(folder)
     report.host = {"folder": folder.name, "commit": commit, **host_versions(python)}
-    data = make_data_dir(tmp_path_factory.mktemp("webui") / "data", with_extension=True)
-    extra = shlex.split(pytestconfig.getoption("--webui-args"))
-    with running(Launch.webui(folder, python, extra), data, report.path.with_suffix(".log")) as host:
+    launch = Launch.webui(folder, python, shlex.split(pytestconfig.getoption("--webui-args")))
+    report.figures["flags"] = " ".join(launch.command[2:])
+    small_decoder = pytestconfig.getoption("--small-decoder")
+    data = tmp_path_factory.mktemp("webui") / "data"
+    make_data_dir(data, with_extension=True, widths=launch.widths, small_decoder=small_decoder)
+    with running(launch, data, report.path.with_suffix(".log")) as host:
         report.figures["seconds to start"] = round(host.start_seconds, 1)
         yield host
         report.figures["peak memory MiB"] = round((host.peak_memory_bytes() or 0) / 2**20)

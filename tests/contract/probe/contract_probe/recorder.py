@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
+from contract_probe.parts import alphas_cumprod_of, unet_of
+
 
 class Recorder:
     """Filled while a generation runs; `summary` is what the tests read."""
@@ -28,7 +30,7 @@ class Recorder:
     @contextmanager
     def around_sampling(self, p):
         """Count UNet calls and look into the temporal layers; all gone when the block ends."""
-        unet = p.sd_model.model.diffusion_model
+        unet = unet_of(p.sd_model)
         self.hook_counts.append(count_hooks(unet))
         began = time.perf_counter()
         with ExitStack() as stack:
@@ -45,7 +47,7 @@ class Recorder:
         denoiser = params.denoiser
         wrap = getattr(denoiser.p.sampler, "model_wrap", None)
         table = getattr(wrap, "sigmas", None)
-        kept = denoiser.p.sd_model.alphas_cumprod
+        kept = alphas_cumprod_of(denoiser.p.sd_model)
         self.steps.append(
             {
                 "sigma": float(params.sigma[0]),

@@ -9,25 +9,28 @@ import zlib
 import torch
 from torch import nn
 
+from contract_probe.parts import patchers_of, schedule_of, text_encoder_of, unet_of, vae_of
+
 HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_dict_hooks")
 CONTENT_TABLES = ("_parameters", "_buffers", "_modules", *HOOK_TABLES)
+MEMORY_MODULES = ("backend.memory_management", "ldm_patched.modules.model_management")
 # The host replaces `torch` in here each time a sampler starts.
 WATCHED_MODULES = (
     *("modules.processing", "modules.sd_samplers", "modules.sd_samplers_common", "modules.sd_samplers_kdiffusion"),
     *("modules.sd_samplers_timesteps", "modules.sd_samplers_cfg_denoiser", "modules.sd_models", "modules.images"),
+    *("backend.sampling.sampling_function", "backend.sampling.condition", "backend.attention", "backend.operations"),
+    *("ldm_patched.modules.samplers", "ldm_patched.modules.model_base", "ldm_patched.modules.ops", *MEMORY_MODULES),
     *("torch.nn.functional", "torch.nn.modules.module"),
 )
-HASHED_WHOLE = ("unet", "vae")
+HASHED_WHOLE = ("unet", "vae", "schedule")
 
 
 def take_snapshot(sd_model) -> dict[str, str]:
     """Name of each watched thing -> a text that changes when it does."""
     seen = {}
-    parts = {
-        "unet": sd_model.model.diffusion_model,
-        "vae": sd_model.first_stage_model,
-        "text": sd_model.cond_stage_model,
-    }
+    parts = {"unet": unet_of(sd_model), "vae": vae_of(sd_model), "text": text_encoder_of(sd_model)}
+    if schedule_of(sd_model) is not None:
+        parts["schedule"] = schedule_of(sd_model)
     for part, root in parts.items():
         for path, module in root.named_modules():
             name = f"{part}.{path}"
@@ -39,6 +42,8 @@ def take_snapshot(sd_model) -> dict[str, str]:
     for name, tensor in _own_tensors(sd_model):
         seen[f"tensor sd_model.{name}"] = f"{tensor.dtype} {tuple(tensor.shape)} {_crc(tensor)}"
     seen["attributes sd_model"] = " ".join(sorted(vars(sd_model)))
+    seen.update({f"patcher {name}": _patcher(patcher) for name, patcher in patchers_of(sd_model).items()})
+    seen.update({f"loaded in {name}": _loaded_models(name) for name in MEMORY_MODULES if name in sys.modules})
     seen.update(_code({type(module) for root in parts.values() for module in root.modules()}))
     seen["options"] = json.dumps(_options(), sort_keys=True, default=str)
     return seen
@@ -67,6 +72,27 @@ def _attributes(module: nn.Module) -> str:
         shown = repr(value) if isinstance(value, str | int | float | bool | type(None)) else type(value).__name__
         described.append(f"{name}={shown}{id(value) if callable(value) else ''}")
     return " ".join(described)
+
+
+def _patcher(patcher) -> str:
+    """What a patcher would change in the UNet; its clones come and go."""
+    tables = {name: value for name, value in vars(patcher).items() if isinstance(value, dict | list | set)}
+    counts = {name: len(value) for name, value in sorted(tables.items()) if name != "model_options"}
+    return f"{counts} {_keys(patcher.model_options)}"
+
+
+def _keys(options) -> list | str:
+    if not isinstance(options, dict):
+        return type(options).__name__
+    return [(str(key), _keys(value)) for key, value in sorted(options.items(), key=lambda pair: str(pair[0]))]
+
+
+def _loaded_models(name: str) -> str:
+    """The networks that the host's memory management knows, by class."""
+    loaded = [
+        type(one.model.model).__name__ for one in sys.modules[name].current_loaded_models if one.model is not None
+    ]
+    return str(sorted(loaded))
 
 
 def _tensor(tensor: torch.Tensor, *, whole: bool) -> str:

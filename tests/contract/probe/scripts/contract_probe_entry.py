@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 from contract_probe import faults
+from contract_probe.parts import unet_of, vae_of
 from contract_probe.recorder import Recorder
 from contract_probe.snapshot import differences, take_snapshot
 from modules import paths, script_callbacks, scripts, shared
@@ -71,7 +72,7 @@ class ContractProbe(scripts.Script):
     def process_before_every_sampling(self, p, *args, **kwargs):
         asked = self._pass("process_before_every_sampling", args)
         if asked.get("neighbour_during"):
-            STATE.neighbours += faults.neighbour(p.sd_model.model.diffusion_model)
+            STATE.neighbours += faults.neighbour(unet_of(p.sd_model))
 
     def before_hr(self, p, *args):
         self._pass("before_hr", args)
@@ -79,7 +80,7 @@ class ContractProbe(scripts.Script):
     def post_sample(self, p, ps, *args):
         asked = self._pass("post_sample", args)
         if asked.get("raise_in_vae"):
-            faults.fail_decoder(p.sd_model.first_stage_model)
+            faults.fail_decoder(vae_of(p.sd_model))
 
     def postprocess_batch(self, p, *args, **kwargs):
         if STATE.recorder is not None:
@@ -109,7 +110,7 @@ def wrap_sample(p, asked, recorder):
     original = p.sample
 
     def sample(*args, **kwargs):
-        unet = p.sd_model.model.diffusion_model
+        unet = unet_of(p.sd_model)
         with ExitStack() as stack:
             if recorder is not None:
                 stack.enter_context(recorder.around_sampling(p))
@@ -162,7 +163,7 @@ def add_routes(demo, app):
         return {"npy": base64.b64encode(buffer.getvalue()).decode("ascii")}
 
     def neighbour_on():
-        STATE.neighbours += faults.neighbour(shared.sd_model.model.diffusion_model)
+        STATE.neighbours += faults.neighbour(unet_of(shared.sd_model))
         return {"hooks": len(STATE.neighbours)}
 
     def neighbour_off():
