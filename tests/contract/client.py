@@ -123,6 +123,8 @@ class Host:
 
     def txt2img(self, *, motion: dict | None = None, probe: dict | None = None, **fields: Any) -> Answer:
         """A small generation; `motion` and `probe` are the arguments of the two scripts."""
+        if self.kind == "forge" and fields.get("enable_hr"):  # Forge has no default for it over the API, and raises
+            fields["hr_additional_modules"] = ["Use same choices"]
         return self.post("/sdapi/v1/txt2img", _request(motion, probe, fields))
 
     def img2img(self, image: bytes, *, motion: dict | None = None, probe: dict | None = None, **fields: Any) -> Answer:
