@@ -1,10 +1,16 @@
 """Adapter for Forge (lllyasviel/stable-diffusion-webui-forge dfdcbab6).
 
-Learned from the running host, beside what `motion.host.forge_objects` says:
+Seen in the running host, on a CPU, beside what `motion.host.forge_objects` says:
 
-* The schedule is `unet.model.predictor`. k-diffusion samplers read it while they run; DDIM, PLMS and UniPC copy it into
-  `sd_model.alphas_cumprod` when they are made, and leave it there; LCM copies it into itself.
-* In setup and before_process of the first request `p.sd_model` can be a stand-in without a model.
+* The schedule is `unet.model.predictor`, and k-diffusion samplers read it while they run.
+* The model is loaded by the first request, after its setup and before_process: until then `p.sd_model` is a stand-in.
+* The API answers with an exception's own `status_code` and `detail`; the message is called `message`, not `errors`.
+* The API has no default for `hr_additional_modules`, without which its own hires pass raises a TypeError.
+
+Read in its code:
+
+* DDIM, PLMS and UniPC copy the schedule into `sd_model.alphas_cumprod` when they are made, and leave it there; LCM
+  copies it into itself.
 * `process_before_every_sampling` runs twice in a hires pass, and `forge_objects` is made anew in between.
 * Linear layers cast their weight to the input's type when they run, from fp8 too; 4-bit and GGUF weights are packed, so
   a layer's shape is told by `in_features` and `out_features` alone.

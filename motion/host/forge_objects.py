@@ -1,6 +1,7 @@
 """What Forge and reForge have in common: a model whose networks sit in patchers, in `sd_model.forge_objects`.
 
-Learned from the running hosts, and from their code:
+Rows and whole entries, and that a clip leaves no trace in the model, were seen in the running hosts; what is said of
+devices and memory is read in their code, since they ran without a graphics card:
 
 * `forge_objects` is made anew several times in a request, from `forge_objects_original` and from the copy that the
   request's LoRAs made; all of these patchers share one UNet. So hooks on the UNet stay, whatever is cloned. A clone

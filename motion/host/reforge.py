@@ -1,11 +1,12 @@
 """Adapter for reForge (Panchovix/stable-diffusion-webui-reForge 3b56b268).
 
-Learned from the running host, beside what `motion.host.forge_objects` says:
+Seen in the running host, on a CPU: hooks on the UNet's modules run, and see whole entries. Read in its code, beside
+what `motion.host.forge_objects` says:
 
 * The schedule is in two places that must agree: samplers are made from `sd_model.alphas_cumprod`, and the UNet's
   timesteps come from `unet.model.model_sampling`, which other extensions replace while a model is loaded.
 * `process_before_every_sampling` runs once in a hires pass, before which `forge_objects` is made anew.
-* Block modifiers of a patcher are stored and never read; hooks on the UNet's modules run.
+* Block modifiers of a patcher are stored and never read.
 """
 
 from __future__ import annotations
