@@ -8,12 +8,18 @@ from modules import script_callbacks, shared
 
 from motion.host.module_files import FOLDERS_OPTION
 from motion.host.sample_hook import current_generation
+from motion.host.script import MotionScript
+from motion.host.train_tab import TrainTab
+from motion.host.training_job import TrainingJob
 
 
 def register() -> None:
     """Tell the host which of its events we follow. Called by the entry script each time the host loads it."""
     script_callbacks.on_cfg_denoiser(_on_cfg_denoiser)
     script_callbacks.on_ui_settings(_on_ui_settings)
+    training = TrainingJob()
+    script_callbacks.on_ui_tabs(TrainTab(MotionScript.files, training).tabs)
+    script_callbacks.on_script_unloaded(training.close)
 
 
 def _on_ui_settings() -> None:

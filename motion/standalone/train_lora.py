@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -260,6 +261,6 @@ def _best_precision(device: torch.device) -> str:
 
 def _interrupt_at_end_of_input() -> None:
     """The program that started this one holds the other end of stdin: when it is gone, end as by Ctrl-C."""
-    while sys.stdin.buffer.read(1 << 16):
+    while os.read(sys.stdin.fileno(), 1 << 16):  # unbuffered: a buffer's lock would be held while Python shuts down
         pass
     _thread.interrupt_main()

@@ -70,5 +70,5 @@ def write_all(folder, videos=2):
     """A folder with all that is needed; (videos, module, checkpoint)."""
     for index in range(videos):
         write_video(folder / "videos" / f"box-{index}.mp4")
-    module = write_module(folder / "models" / "motion" / "box-mm-v2.safetensors")
+    module = write_module(folder / "models" / "motion" / "box-mm-v3.safetensors")
     return folder / "videos", module, write_checkpoint(folder / "models" / "Stable-diffusion" / "box.safetensors")
