@@ -72,16 +72,15 @@ def test_explosion_ends_the_run_after_some_steps_and_names_the_largest():
 
 
 def test_single_spikes_pass_and_do_not_move_what_is_usual():
+    """Two steps out of three are spikes, for longer than the checks remember."""
     checks, parameters = settled()
-    for step in range(60):
+    for step in range(100 * PATIENCE):
         give(parameters, large=1e6 if step % PATIENCE else 1.0)
         checks.check(31 + step)
     give(parameters, large=1e6)
-    for step in range(PATIENCE - 1 - 59 % PATIENCE):
-        checks.check(91 + step)
     with pytest.raises(TrainingError, match=r"must be near 1\.41"):
         for step in range(PATIENCE):
-            checks.check(95 + step)
+            checks.check(1000 + step)
 
 
 def test_first_steps_and_slow_growth_are_no_explosion():

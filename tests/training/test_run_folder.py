@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,31 +16,7 @@ from safetensors.torch import save_file
 from motion.training.gradient_checks import TrainingError
 from motion.training.run_folder import KEPT_STATES, RunFolder
 
-ROOT = Path(__file__).resolve().parents[2]
-
-# What is written after the limit is set fails as on a full disk; SIGXFSZ, which would kill the process, is ignored by
-# Python. The child tells what it saw by its output.
-CHILD = """
-import resource, sys, torch
-from pathlib import Path
-from PIL import Image
-from motion.training.gradient_checks import TrainingError
-from motion.training.run_folder import RunFolder
-
-folder = RunFolder(Path(sys.argv[1]))
-folder.save_state(3, {"x": torch.arange(4.0)}, {"n": 3})
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-big = Image.effect_noise((800, 800), 90.0)
-for write in (
-    lambda: folder.save_state(6, {"x": torch.zeros(1_000_000)}, {}),
-    lambda: folder.save_image("samples/big.png", big),
-    lambda: folder.save_text("notes.txt", "x" * 1_000_000),
-):
-    try:
-        write()
-    except TrainingError as error:
-        print(error.status_code, error)
-"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process that gives its rights away needs fork")
 
 
 def save(folder, step, value=1.0):
@@ -61,12 +37,47 @@ def check_full(lines, path):
     assert sorted(file.name for file in path.rglob("*") if file.is_file()) == ["state-0000003.safetensors"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_FSIZE is POSIX's")
+def in_a_child(work):
+    """The messages of the TrainingErrors that `work` returns as text, from a process whose rights it may give away."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=lambda: theirs.send(work()))
+    child.start()
+    assert ours.poll(60), "the child has not answered"
+    lines = ours.recv()
+    child.join()
+    return lines
+
+
+def message(write):
+    with pytest.raises(TrainingError) as error:
+        write()
+    return f"{error.value.status_code} {error.value}"
+
+
+def fill(folder):
+    """What is said when three files are too large."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8))
+    return [
+        message(lambda: folder.save_state(6, {"x": torch.zeros(1_000_000)}, {})),
+        message(lambda: folder.save_image("samples/big.png", noise)),
+        message(lambda: folder.save_text("notes.txt", "x" * 1_000_000)),
+    ]
+
+
+@needs_fork
 def test_file_that_finds_no_room_leaves_the_last_state(tmp_path):
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "run")]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert output.returncode == 0, output.stderr
-    check_full(output.stdout.splitlines(), tmp_path / "run")
+    """Beyond a limit on the size of files, writing fails as on a full disk; Python ignores the signal that kills."""
+    folder = RunFolder(tmp_path / "run")
+    folder.save_state(3, {"x": torch.arange(4.0)}, {"n": 3})
+
+    def work():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        return fill(folder)
+
+    check_full(in_a_child(work), folder.path)
 
 
 @pytest.fixture
@@ -85,16 +96,8 @@ def small_disk(tmp_path):
 def test_full_disk_leaves_the_last_state(small_disk):
     folder = RunFolder(small_disk / "run")
     folder.save_state(3, {"x": torch.arange(4.0)}, {"n": 3})
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8))
-    lines = []
-    for write in (
-        lambda: folder.save_state(6, {"x": torch.zeros(1_000_000)}, {}),
-        lambda: folder.save_image("samples/big.png", noise),
-        lambda: folder.save_text("notes.txt", "x" * 1_000_000),
-    ):
-        with pytest.raises(TrainingError, match="No space left on device") as error:
-            write()
-        lines.append(f"{error.value.status_code} {error.value}")
+    lines = fill(folder)
+    assert all("No space left on device" in line for line in lines)
     check_full(lines, folder.path)
     save(folder, 9)  # smaller, and there is room for it again
     assert folder.load_state()[0] == 9
@@ -159,26 +162,23 @@ def test_folder_that_cannot_be_made(tmp_path):
         RunFolder(tmp_path / "file" / "run")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are POSIX's")
+@needs_fork
 def test_folder_without_permission_to_write(tmp_path):
     """root may write anywhere, so a process without its rights is asked."""
-    code = f"""
-import os
-from pathlib import Path
-from motion.training.gradient_checks import TrainingError
-from motion.training.run_folder import RunFolder
-if os.geteuid() == 0: os.seteuid(65534)
-folder = RunFolder(Path({str(tmp_path)!r}))
-try: folder.save_text("notes.txt", "text")
-except TrainingError as error: print(error)
-"""
-    save(RunFolder(tmp_path), 7)
+    folder = RunFolder(tmp_path)
+    save(folder, 7)
+
+    def work():
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        return [message(lambda: folder.save_text("notes.txt", "text"))]
+
     for path in (tmp_path, *tmp_path.parents[:3]):
         if path.stat().st_uid == os.geteuid():
             path.chmod(0o555 if path == tmp_path else 0o755)
     try:
-        output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        (line,) = in_a_child(work)
     finally:
         tmp_path.chmod(0o755)
-    assert "got: Permission denied. The state of step 7 is kept." in output.stdout, output.stderr
-    assert "give yourself the permission to write" in output.stdout
+    assert "got: Permission denied. The state of step 7 is kept." in line
+    assert "give yourself the permission to write" in line
