@@ -7,6 +7,7 @@ import pytest
 from tests.contract.clips import ClipContract
 from tests.contract.identity import IdentityContract
 from tests.contract.listing import ListingContract
+from tests.contract.networks import DomainAdapterContract, NetworkContract
 from tests.contract.refusals import RefusalContract
 from tests.contract.rows import RowsContract
 from tests.contract.schedule import ScheduleContract
@@ -35,6 +36,14 @@ class TestRows(RowsContract):
 
 
 class TestRefusals(RefusalContract):
+    pass
+
+
+class TestDomainAdapter(DomainAdapterContract):
+    pass
+
+
+class TestNetworks(NetworkContract):
     pass
 
 
