@@ -29,7 +29,7 @@ class ActivationBytes:
         kept: by all of the UNet.
         inputs: of that, what goes into the blocks: all that checkpoints keep.
         largest_block: what the largest block keeps inside, its input included.
-        largest_tensor: the largest single tensor.
+        largest_tensor: the largest single tensor that is made inside a block.
     """
 
     kept: float
@@ -121,12 +121,12 @@ class _Counter:
         return tensor
 
     def total(self) -> ActivationBytes:
-        every = {**self._kept, **self._inputs}
+        inside = (num_bytes for address, num_bytes in self._kept.items() if address not in self._inputs)
         return ActivationBytes(
             kept=sum(self._kept.values()),
             inputs=sum({**self._outside, **self._inputs}.values()),
             largest_block=max(sum(block.values()) for block in self._blocks),
-            largest_tensor=max(every.values(), default=0),
+            largest_tensor=max(inside, default=0),
         )
 
     def _note(self, tensor: Tensor, where: dict[int, int]) -> None:

@@ -105,7 +105,8 @@ def encode_clips(autoencoder: AutoencoderKL, clips: Iterable[CaptionedClip], sca
         encoded = [autoencoder.encode(part).mode() * scale_factor for part in parts]
         latents.append(torch.cat(encoded).float().cpu())
         captions.append(clip.captions)
-    return LatentBank(torch.stack(latents), tuple(captions))
+    # In the layout in which a saved bank comes back: convolutions round differently in another.
+    return LatentBank(torch.stack(latents).contiguous(), tuple(captions))
 
 
 @torch.no_grad()
