@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.browser.chromium import Page, browser
 from tests.demo_host import made_files
+from tests.training.tiny_lora import write_video
 
 pytestmark = pytest.mark.browser
 
@@ -182,6 +183,28 @@ def test_the_status_line_describes_the_defaults_that_a_host_restored_and_then_wh
     page.click("#img2img_motion_details_group > button, #img2img_motion_details_group .label-wrap")
     page.choose("img2img_motion_module_family", "hotshot_xl")
     page.wait(lambda: "must be one of sd15_v1, sd15_v2" in page.text("#img2img_motion_status"))
+
+
+def test_a_training_is_started_watched_and_stopped(page, data_dir, tmp_path):
+    for name in ("a", "b"):
+        write_video(tmp_path / f"{name}.mp4")
+    next(tab for tab in page.all("button[role=tab]") if tab.text == "Train motion LoRA").click()
+    page.type("#motion_train_videos input, #motion_train_videos textarea", tmp_path)
+    page.type("#motion_train_name input, #motion_train_name textarea", "boxes")
+    page.type("#motion_train_size input, #motion_train_size textarea", 64)
+    for name, value in (("rank", 2), ("steps", 500)):
+        page.number(f"motion_train_{name}", value)
+    page.click("#motion_train_more > button, #motion_train_more .label-wrap")
+    for name, value in (("frames", 4), ("sample_every", 2)):
+        page.number(f"motion_train_{name}", value)
+    page.click("#motion_train_start")
+    page.wait(lambda: re.search(r"Step \d+ of 500, loss", page.text("#motion_train_status")))
+    page.wait(lambda: page.loaded("#motion_train_curve img") and page.loaded("#motion_train_sheet img"))
+    page.driver.save_screenshot(str(tmp_path / "train.png"))
+    assert "2 of 2 videos" in page.find("#motion_train_report textarea").get_property("value")
+    page.click("#motion_train_stop")
+    page.wait(lambda: "of 500; the state is saved" in page.text("#motion_train_status"))
+    assert list((data_dir / "motion-training" / "boxes").glob("state-*.safetensors"))
 
 
 def test_the_page_asks_no_other_host(page, address):
