@@ -38,7 +38,7 @@ class SeenShape:
     Attributes:
         colour: one of COLOURS.
         shape: one of SHAPES.
-        likeness: correlation with the best template of each of SHAPES, -1 to 1.
+        likeness: how strongly it looks like each of SHAPES; 1 for the circle, and the largest one is the shape.
         centre: f 2, its middle, x and y in pixels from the upper left corner; NaN in frames where it is missing.
         area: f, pixels.
         velocity: x and y over the screen, the slope of a straight line through the places.
