@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gradio as gr
+from gradio.context import Context
 
 from motion.standalone import host_state, infotext, script_callbacks, scripts, sd_models, shared
 from motion.standalone.page_tab import GenerationTab
@@ -79,9 +81,22 @@ def _choose_checkpoint(title: str | None) -> None:
 
 
 def _extension_tabs() -> None:
-    for tab, title, elem_id in script_callbacks.ui_tabs_callback():
+    with _outside_the_page():
+        tabs = script_callbacks.ui_tabs_callback()
+    for tab, title, elem_id in tabs:
         with gr.Tab(title, id=elem_id, elem_id=f"tab_{elem_id}"):
             tab.render()
+
+
+@contextmanager
+def _outside_the_page() -> Iterator[None]:
+    """Where extensions make tabs: pages of their own, as in A1111; inside this page gradio would show them twice."""
+    root, block = Context.root_block, Context.block
+    Context.root_block = Context.block = None
+    try:
+        yield
+    finally:
+        Context.root_block, Context.block = root, block
 
 
 class ServedFolders:

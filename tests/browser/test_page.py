@@ -194,6 +194,7 @@ def test_a_training_is_started_watched_and_stopped(page, data_dir, tmp_path):
     page.type("#motion_train_size input, #motion_train_size textarea", 64)
     for name, value in (("rank", 2), ("steps", 500)):
         page.number(f"motion_train_{name}", value)
+    assert len(page.all("#motion_train_start")) == 1
     page.click("#motion_train_more > button, #motion_train_more .label-wrap")
     for name, value in (("frames", 4), ("sample_every", 2)):
         page.number(f"motion_train_{name}", value)
