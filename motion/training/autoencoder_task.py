@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -69,6 +70,7 @@ class AutoencoderTask:
             _start_certain(self.network)
         else:
             self.network.load_state_dict(load_file(start))
+        self._start = None if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
         self._draw = draw_frames
         self._batch_size = batch_size
         self._kl_weight = kl_weight
@@ -130,6 +132,7 @@ class AutoencoderTask:
             "kl_weight": self._kl_weight,
             "chroma_weight": self._chroma_weight,
             "absolute_weight": self._absolute_weight,
+            "start": self._start,
         }
 
 

@@ -138,6 +138,7 @@ class DenoisingTask:
         return {
             "stage": self._stage.name,
             "clips": list(self._bank.latents.shape),
+            "data": self._bank.digest(),
             "batch_size": settings.batch_size,
             "unconditional_share": settings.unconditional_share,
             "min_snr_gamma": settings.min_snr_gamma,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ class LatentBank:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    def digest(self) -> str:
+        """What tells this data set from others: the SHA-256 of latents and captions, in hex."""
+        digest = hashlib.sha256(self.latents.contiguous().numpy().tobytes())
+        digest.update(json.dumps(self.captions).encode())
+        return digest.hexdigest()
 
     @property
     def all_captions(self) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +39,17 @@ from motion.training.trainer import TrainingTask
 
 CPU = torch.device("cpu")
 BANK_FILE = "latents.safetensors"
+PRODUCTS: Mapping[str, str] = MappingProxyType(
+    {
+        "autoencoder": FILE_NAME,
+        "sharpening": FILE_NAME,
+        "image": recipe.CHECKPOINT_FILE,
+        "adapter": recipe.ADAPTER_FILE,
+        "motion-v3": recipe.MODULE_V3_FILE,
+        "motion-v2": recipe.MODULE_V2_FILE,
+    }
+)
+"""Stage -> the file that later stages need."""
 PREVIEW_CAPTIONS = (
     "a red circle moving right on a blue background",
     "a green square moving up on a black background",
@@ -82,14 +95,21 @@ class ShapesFolder:
         """The image stage's checkpoint."""
         return self.made("image", recipe.CHECKPOINT_FILE)
 
+    def digest(self, stage: str, name: str) -> str:
+        """SHA-256, in hex, of a file that an earlier stage has made: a run on others is another run."""
+        return hashlib.sha256(self.made(stage, name).read_bytes()).hexdigest()
+
     def bank(self, stage: str, autoencoder: AutoencoderKL, drawn: Iterable[CaptionedClip]) -> LatentBank:
-        """A stage's data set as latents, encoded when the stage is first run."""
-        settings, run = recipe.STAGES[stage], self.run(stage)
-        weights = b"".join(value.numpy().tobytes() for value in autoencoder.state_dict().values())
-        key = f"{stage} {settings.clips} {settings.data_seed} {hashlib.sha256(weights).hexdigest()}"
+        """A stage's data set as latents, encoded when the stage is first run, or with another autoencoder or world."""
+        settings, run, drawn = recipe.STAGES[stage], self.run(stage), iter(drawn)
+        first = next(drawn)
+        digest = hashlib.sha256(first.frames.tobytes())
+        for value in autoencoder.state_dict().values():
+            digest.update(value.numpy().tobytes())
+        key = f"{stage} {settings.clips} {settings.data_seed} {digest.hexdigest()}"
         bank = LatentBank.load(run.path / BANK_FILE, key)
         if bank is None:
-            bank = encode_clips(autoencoder, drawn, SCALE_FACTOR)
+            bank = encode_clips(autoencoder, chain([first], drawn), SCALE_FACTOR)
             bank.save(run, BANK_FILE, key)
         return bank
 
@@ -215,5 +235,7 @@ def _frozen_task(
             return draw_sheet(frozen.unet, contexts, frozen.autoencoder, preview, SCALE_FACTOR)
 
     stage = make(sheet)
+    needs = {f"made by {need}": folder.digest(need, PRODUCTS[need]) for need in recipe.STAGES[name].needs}
     denoising = DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules)
-    return DenoisingTask(frozen.unet, contexts, bank, denoising, stage)
+    described = replace(stage, facts={**stage.facts, **needs})
+    return DenoisingTask(frozen.unet, contexts, bank, denoising, described)
