@@ -79,8 +79,9 @@ class IdentityContract:
             assert host.clip(steps=3, probe={"raise_in_unet_call": 4}, **HIRES).status == 500
 
     def test_after_the_decoder_has_raised(self, host):
+        full = {} if host.kind == "embedded" else {"override_settings": {"sd_vae_decode_method": "Full"}}
+        host.txt2img(**full)  # Forge loads the autoencoder for the first picture that it decodes
         with unchanged(host):
-            full = {} if host.kind == "embedded" else {"override_settings": {"sd_vae_decode_method": "Full"}}
             answer = host.clip(probe={"raise_in_vae": True}, **full)
             assert (answer.status, answer.message) == (500, "probe: VAE decoder")
 

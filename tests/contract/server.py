@@ -21,7 +21,7 @@ from tests.contract.weights import (
     CLIP_LAYERS,
     MOTION_MODULES,
     NARROW,
-    RECOGNISED_BY_SHAPE,
+    WIDTHS,
     Widths,
     write_checkpoint,
     write_motion_module,
@@ -130,7 +130,7 @@ class Launch:
     @property
     def widths(self) -> Widths:
         """Of the weights that this host loads and that are quickest to compute with."""
-        return RECOGNISED_BY_SHAPE if self.kind == "forge" else NARROW
+        return WIDTHS[self.kind]
 
 
 @contextmanager

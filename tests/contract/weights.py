@@ -49,6 +49,7 @@ NARROW = Widths(32, PUBLIC_CHANNEL_MULT, 32)
 # The least that Forge and reForge take for SD1.5: they tell a checkpoint by shapes, among them the 320 channels of its
 # first level, and know one autoencoder.
 RECOGNISED_BY_SHAPE = Widths(320, (1, 1, 1, 1), 128)
+WIDTHS: Mapping[str, Widths] = {"embedded": NARROW, "a1111": NARROW, "forge": RECOGNISED_BY_SHAPE}
 MOTION_MODULES = {"v1": "mm_sd_v15", "v2": "mm_sd_v15_v2", "v3": "v3_sd15_mm"}
 
 CHECKPOINT_YAML = """\
