@@ -52,6 +52,7 @@ def pytest_runtest_makereport(item, call):
     if report is not None:
         name = item.nodeid.partition("::")[2].replace("::", " ")
         report.add_check(name, result.outcome, result.duration, result.longreprtext[-2000:])
+        report.figures.update(result.user_properties)
     return result
 
 
