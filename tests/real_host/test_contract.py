@@ -7,9 +7,8 @@ import pytest
 from tests.contract.clips import ClipContract
 from tests.contract.identity import IdentityContract
 from tests.contract.listing import ListingContract
+from tests.contract.memory import MemoryContract
 from tests.contract.motion_loras import MotionLoraContract
-from tests.contract.memory import MemoryContract
-from tests.contract.memory import MemoryContract
 from tests.contract.networks import DomainAdapterContract, NetworkContract
 from tests.contract.refusals import RefusalContract
 from tests.contract.rows import RowsContract
@@ -47,10 +46,6 @@ class TestDomainAdapter(DomainAdapterContract):
 
 
 class TestNetworks(NetworkContract):
-    pass
-
-
-class TestMemory(MemoryContract):
     pass
 
 
