@@ -26,7 +26,24 @@ def anonymous_memory_mib(host) -> float:
     return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("RssAnon:"))
 
 
+def press(host, elem_id: str) -> None:
+    """What the page sends for a click on a button that has no inputs."""
+    page = host.get("/config")
+    button = next(part["id"] for part in page["components"] if part["props"].get("elem_id") == elem_id)
+    targets = [dependency["targets"] for dependency in page["dependencies"]]
+    clicks = [index for index, pairs in enumerate(targets) if [button, "click"] in pairs or button in pairs]
+    answer = host.post("/run/predict", {"fn_index": clicks[0], "data": [], "session_hash": "contract"})
+    assert answer.status == 200, answer.body
+
+
 class MemoryContract:
+    def test_the_unload_button_frees_the_module_and_the_next_clip_reads_it_again(self, host):
+        before = host.clip().files
+        assert host.get("/contract/kept")["modules"] == 1
+        press(host, "txt2img_motion_unload")
+        assert host.get("/contract/kept")["modules"] == 0
+        assert host.clip().files == before
+
     @pytest.mark.thorough
     def test_twenty_clips_of_which_five_fail_leave_no_memory_behind(self, host, record_property):
         def run(probes) -> None:

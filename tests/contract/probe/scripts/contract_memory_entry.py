@@ -1,5 +1,7 @@
 """Routes of the probe about what is held in memory."""
 
+import gc
+
 from modules import script_callbacks, scripts, shared
 
 
@@ -15,6 +17,11 @@ def add_routes(demo, app):
     def offloading():
         return {"offloading": bool(getattr(shared.sd_model, "lowvram", False))}
 
+    def kept():
+        gc.collect()
+        return {"modules": sum(type(one).__name__ == "MotionModel" for one in gc.get_objects())}
+
+    app.add_api_route("/contract/kept", kept, methods=["GET"])
     app.add_api_route("/contract/unload", unload, methods=["POST"])
     app.add_api_route("/contract/offloading", offloading, methods=["GET"])
 
