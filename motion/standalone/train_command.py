@@ -1,4 +1,4 @@
-"""`python -m motion train`: a motion LoRA from a user's videos, or the small models that come with the program."""
+"""`python -m motion train`: a motion LoRA from a user's videos, or small models of a world of moving shapes."""
 
 from __future__ import annotations
 

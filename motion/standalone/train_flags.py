@@ -15,7 +15,7 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     """Add the two things that can be trained, each with its flags."""
     what = parser.add_subparsers(dest="what", required=True, metavar=f"{{{MOTION_LORA},{SHAPES}}}")
     _add_motion_lora(what.add_parser(MOTION_LORA, help="a motion LoRA from your own videos"))
-    _add_shapes(what.add_parser(SHAPES, help="the small models that come with the program, anew"))
+    _add_shapes(what.add_parser(SHAPES, help="small models of a world of moving shapes, from nothing"))
 
 
 def _add_motion_lora(parser: argparse.ArgumentParser) -> None:
