@@ -51,6 +51,7 @@ class IdentityContract:
 
     @pytest.mark.thorough
     def test_after_two_modules_a_picture_to_picture_and_a_hires_clip(self, host):
+        host.img2img(init_image())  # Forge and reForge load the autoencoder when it is first needed
         with unchanged(host):
             assert host.clip(module="v3").status == 200
             assert host.clip(module="v1", **HIRES).status == 200
