@@ -1,13 +1,10 @@
-"""What a host's process holds after many clips, and clips of a UNet that is stored in 8 bits."""
+"""What a host's process holds after many clips."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from tests.contract.clips import difference, read_parameters
 
 CLIPS = 20
 FAILING = {3: {"raise_in_unet_call": 1}, 7: {"raise_in_vae": True}, 11: {"raise_in_unet_call": 2}}
@@ -58,25 +55,3 @@ class MemoryContract:
         growth = anonymous_memory_mib(host) - before
         record_property("RssAnon after 20 clips and unloading, MiB more", round(growth, 1))
         assert growth < MOST_GROWTH_MIB
-
-    @pytest.mark.thorough
-    def test_a_unet_in_8_bits_and_back(self, host, record_property):
-        """Clips only: A1111 leaves the schedule of stills rounded to 16 bits after the option has been on once."""
-        if "fp8_storage" not in host.get("/sdapi/v1/options"):
-            pytest.skip("this host has no option fp8_storage")
-        before, still = host.clip(), host.txt2img(batch_size=4)
-        try:
-            assert host.post("/sdapi/v1/options", {"fp8_storage": "Enable"}).status == 200
-            narrow = host.clip()
-            if "FP8 weight" not in read_parameters(narrow.info["infotexts"][0]):
-                pytest.skip("the option fp8_storage has no effect in this host")
-            assert len(narrow.mp4s) == 1
-            batch = host.txt2img(batch_size=4).pixels
-            assert np.array_equal(host.clip(motion={"motion_scale": 0}).pixels, batch)
-            assert difference(narrow.pixels, batch) > 0
-            moved = difference(narrow.pixels, before.pixels)
-            record_property("mean 8-bit difference of a clip with fp8_storage", round(moved, 2))
-            assert 0 < moved < difference(before.pixels, still.pixels)
-        finally:
-            host.post("/sdapi/v1/options", {"fp8_storage": "Disable"})
-        assert np.array_equal(host.clip().pixels, before.pixels)
