@@ -20,6 +20,7 @@ def register() -> None:
     training = TrainingJob()
     script_callbacks.on_ui_tabs(TrainTab(MotionScript.files, training).tabs)
     script_callbacks.on_script_unloaded(training.close)
+    script_callbacks.on_script_unloaded(MotionScript.files.unload)
 
 
 def _on_ui_settings() -> None:

@@ -22,6 +22,7 @@ from motion.standalone import (
     host_state,
     lora,
     option_defaults,
+    script_callbacks,
     script_loading,
 )
 from motion.standalone.host_state import HostState
@@ -97,7 +98,9 @@ def install(arguments: Sequence[str] = (), extension_folders: Sequence[str | os.
 
 
 def uninstall() -> None:
-    """Take the aliases out of `sys.modules` and drop the state; nothing happens where no host runs."""
+    """Tell the scripts, take the aliases out of `sys.modules` and drop the state; does nothing where no host runs."""
+    if host_state.is_running():
+        script_callbacks.script_unloaded_callback()
     host_state.replace_current(None)
     for name in _all_names():
         module = sys.modules.get(name)
