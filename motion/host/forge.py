@@ -6,6 +6,11 @@ Seen in the running host, on a CPU, beside what `motion.host.forge_objects` says
 * The model is loaded by the first request, after its setup and before_process: until then `p.sd_model` is a stand-in.
 * The API answers with an exception's own `status_code` and `detail`; the message is called `message`, not `errors`.
 * The API has no default for `hr_additional_modules`, without which its own hires pass raises a TypeError.
+* It strips prompts, and writes what is left of them into the infotext.
+* The autoencoder joins the loaded models when it is first needed, which another extension's check may take for a trace.
+* With all of the UNet's layers in its "CPU swap", or two fifths of them, a clip with LoRA, motion LoRA and domain
+  adapter is the same to the byte: swapped layers cast their weights when they run, whatever hooks they have. The swap
+  was forced: on a CPU --always-offload-from-vram has no effect, and the flags for low and no VRAM are not allowed.
 
 Read in its code:
 
