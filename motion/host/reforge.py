@@ -1,8 +1,8 @@
 """Adapter for reForge (Panchovix/stable-diffusion-webui-reForge 3b56b268).
 
 Seen in the running host, on a CPU: hooks on the UNet's modules run, and see whole entries. Made to load models as with
-too little memory, clips are the same, but one with an ordinary LoRA, a motion LoRA and a domain adapter at once differed
-by up to 2 of 255, why is not known. Read in its code, beside what `motion.host.forge_objects` says:
+too little memory, clips are the same, but one with an ordinary LoRA, a motion LoRA and a domain adapter differed by up
+to 2 of 255, why is not known. Read in its code, beside what `motion.host.forge_objects` says:
 
 * The schedule is in two places that must agree: samplers are made from `sd_model.alphas_cumprod`, and the UNet's
   timesteps come from `unet.model.model_sampling`, which other extensions replace while a model is loaded.
