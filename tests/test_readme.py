@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from motion.models.motion_module import MotionModel, MotionModuleConfig
+from motion.models.unet import UNetConfig, UNetModel
 from motion.settings import MotionSettings, field_specs
+from motion.standalone import cli
+from motion.standalone.api_requests import Txt2ImgRequest
+from tests.demo_host import made_files
+from tests.networks import randomise
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -23,3 +35,58 @@ def test_settings_table_is_the_field_table():
             assert allowed == f"{spec.minimum:g} to {spec.maximum:.10g}"
         elif spec.choices:
             assert allowed == ", ".join(spec.choices)
+
+
+def blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python_example_makes_a_clip(here, tmp_path_factory):
+    _, checkpoint, motion_module = made_files(tmp_path_factory)
+    shutil.copy(checkpoint, "my_checkpoint.safetensors")
+    shutil.copy(checkpoint.with_suffix(".yaml"), "my_checkpoint.yaml")
+    torch.save(load_file(motion_module), "mm_sd_v15_v2.ckpt")
+    whole, small = '"num_frames": 16}', '"num_frames": 2}, steps=1, width=64, height=64'
+    (code,) = (block for block in blocks("python") if "Pipeline" in block)
+    assert whole in code
+    exec(compile(code.replace(whole, small), "README.md", "exec"), {})
+    assert (here / "boat.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_python_example_with_a_unet_of_ones_own(here):
+    model = MotionModel(MotionModuleConfig((32,) * 4, (32,) * 4, 32, 32))
+    torch.save(randomise(model, seed=1).state_dict(), "mm_sd_v15_v2.ckpt")
+    config = UNetConfig(
+        model_channels=32, channel_mult=(1, 1, 1, 1), transformer_depth=(1, 1, 1, 0), num_heads=2, context_dim=16
+    )
+    given = {
+        "unet": randomise(UNetModel(config), seed=2),
+        "x": torch.ones(16, 4, 8, 8),
+        "timesteps": torch.full((16,), 7.0),
+        "context": torch.ones(16, 5, 16),
+    }
+    (code,) = (block for block in blocks("python") if "injected" in block)
+    exec(compile(code, "README.md", "exec"), given)
+    assert given["noise"].shape == (16, 4, 8, 8)
+    assert given["family"].id == "sd15_v2"
+
+
+def test_body_of_the_api_example_is_a_request():
+    (body,) = (match for block in blocks("") for match in re.findall(r"-d '(.*?)'", block, re.DOTALL))
+    request = Txt2ImgRequest.model_validate_json(body)
+    (fields,) = request.alwayson_scripts["Motion"]["args"]
+    assert MotionSettings.from_mapping(fields).enabled
+
+
+def test_commands_have_these_flags():
+    lines = "".join(blocks("")).replace("\\\n", " ").splitlines()
+    commands = [line.partition("-m motion ")[2] for line in lines if "-m motion " in line]
+    commands += re.findall(r"`[^`\n]*python -m motion ((?:inspect|render|train)[^`]*)`", README)
+    found = {cli.build_parser().parse_args(shlex.split(line)).command for line in commands if "--help" not in line}
+    assert found == {"render", "serve", "train", "inspect"}

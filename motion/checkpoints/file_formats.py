@@ -175,6 +175,7 @@ OTHER_FORMATS: tuple[FileFormat, ...] = (
         "a Stable Video Diffusion checkpoint",
         "svd",
         lambda shapes: _some_key(shapes, r"^model\.diffusion_model\..*\.time_stack\."),
+        refusal=_NOT_YET,
     ),
     FileFormat(
         "sd1",
