@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from motion.errors import SettingsError
@@ -23,10 +25,17 @@ def train(arguments: argparse.Namespace) -> None:
         MotionError: something in the request, the data or the folder can't work.
         KeyboardInterrupt: the user pressed Ctrl-C; the state is saved.
     """
+    _obey_interrupts()
     if arguments.what == MOTION_LORA:
         train_motion_lora(arguments, choose_precision("fp32", device=arguments.device).device)
     else:
         train_shapes(arguments.out, arguments.stage)
+
+
+def _obey_interrupts() -> None:
+    """A shell's background job ignores Ctrl-C, and so does all that it starts; a training is stopped by it."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def train_shapes(out: Path, stages: list[str]) -> None:

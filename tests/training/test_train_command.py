@@ -30,6 +30,10 @@ def files(tmp_path_factory):
     return tiny_lora.write_all(tmp_path_factory.mktemp("lora"))
 
 
+BACKGROUND = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if os.name == "posix" else None
+"""What a shell's background job ignores, what it starts ignores too."""
+
+
 def arguments(files, out, **flags):
     """Command line of a small run; a flag of None is left out, one of "" has no value."""
     videos, module, checkpoint = files
@@ -148,9 +152,10 @@ def test_check_reports_all_problems_and_fails(files, tmp_path, capsys):
 
 
 def test_the_end_of_input_stops_a_run_that_is_resumed(files, tmp_path):
-    """As when the web UI that has started it goes away."""
+    """As when the web UI that has started it goes away, which a shell had put into the background."""
     command = [sys.executable, "-m", "motion", *arguments(files, tmp_path, steps=500, stop_at_end_of_input="")]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=ROOT, **pipes, preexec_fn=BACKGROUND)
     while not list(tmp_path.glob("state-*.safetensors")):
         assert process.poll() is None, process.stderr.read().decode()
         time.sleep(0.05)
