@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 from modules.ui_components import InputAccordion, ToolButton
 
-from motion.checkpoints.inspection import Inspection
+from motion.checkpoints.inspection import Inspection, describe
 from motion.checkpoints.motion_families import MOTION_FAMILIES
 from motion.checkpoints.registry import find_custom_formats
 from motion.errors import MotionError
@@ -105,12 +106,18 @@ def _first_status(files: ModelFiles, controls: dict[str, Any]) -> str:
 
 
 def _module_status(files: ModelFiles, name: str | None, family: str | None) -> str:
-    """One line on what the chosen file is, escaped for HTML."""
+    """One line on what the chosen file is, and folded below it all that `python -m motion inspect` says; as HTML."""
     try:
         report = files.describe(name or "", family or _AUTO)
     except MotionError as error:
         return _escaped(str(error))
-    return _escaped(_in_words(report)) if report is not None else "Choose a motion module."
+    if report is None:
+        return "Choose a motion module."
+    facts = _escaped(describe(replace(report, path=name or "")))
+    return (
+        f"{_escaped(_in_words(report))}<details><summary>About this file</summary>"
+        f"<pre style='white-space: pre-wrap'>{facts}</pre></details>"
+    )
 
 
 def _in_words(report: Inspection) -> str:

@@ -3,6 +3,7 @@
 import gradio as gr
 import pytest
 
+from motion.checkpoints.inspection import describe, inspect_file
 from motion.checkpoints.motion_families import MOTION_FAMILIES
 from tests import custom_package
 
@@ -76,6 +77,15 @@ def test_status_follows_the_choosers(files):
             "This file can't be used: The family of this motion module must be one of sd15_v1"
         )
         assert answer(page, *event, None, None) == "Choose a motion module."
+
+
+def test_all_that_inspect_says_is_folded_below_the_status(files, module_folder):
+    page, _ = build(files)
+    status = answer(page, "txt2img_motion_motion_module", "change", "v2.safetensors", "auto")
+    facts = status.partition("<details>")[2]
+    for line in describe(inspect_file(module_folder / "v2.safetensors")).splitlines():
+        assert line.startswith("file:") or line in facts
+    assert "file:         v2.safetensors\n" in facts  # and no folder of this machine
 
 
 def test_status_names_the_fault_of_a_file(files):
