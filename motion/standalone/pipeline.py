@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -133,6 +134,7 @@ class Pipeline:
     def close(self) -> None:
         """Take the host down if this pipeline has started it; the checkpoint's memory is free then."""
         self._resources.close()
+        gc.collect()  # requests and samplers refer to each other in circles, and to the checkpoint
 
     def __enter__(self) -> Pipeline:
         return self

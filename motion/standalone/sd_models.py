@@ -5,6 +5,7 @@ What it keeps lives in the running host's state; `model_data`, `checkpoints_list
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -203,6 +204,7 @@ def unload_model_weights(sd_model: SdModel | None = None, info: CheckpointInfo |
     """Drop the loaded checkpoint."""
     if _data().sd_model is not None:
         _data().sd_model = None
+        gc.collect()  # requests and samplers refer to each other in circles, and to the checkpoint
         devices.torch_gc()
 
 

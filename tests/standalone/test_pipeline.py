@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from fractions import Fraction
 
 import av
@@ -30,6 +31,16 @@ def pipeline(files):
 @pytest.fixture(scope="module")
 def clip(pipeline):
     return pipeline(small())
+
+
+def test_closing_frees_the_checkpoint(files):
+    _, checkpoint, motion_module = files
+    assert not host_state.is_running()
+    with Pipeline.from_files(checkpoint, motion_module, precision="fp32") as pipeline:
+        pipeline(small(steps=1))
+        model = weakref.ref(host_state.current().sd_model_data.sd_model)
+        assert model() is not None
+    assert model() is None
 
 
 def test_a_clip_has_its_frames_rate_and_infotext(clip):
