@@ -173,18 +173,6 @@ def test_an_infotext_fills_the_controls(page):
     assert page.find("#txt2img_prompt textarea").get_property("value") == "a harbour"
 
 
-def test_the_status_line_describes_the_defaults_that_a_host_restored_and_then_what_is_chosen(page):
-    assert page.text("#txt2img_motion_status") == ""  # inside the closed accordion
-    open_motion(page)
-    page.wait(lambda: page.text("#txt2img_motion_status").startswith("AnimateDiff v2 (SD1.5) (a guess"))
-    next(tab for tab in page.all("button[role=tab]") if tab.text == "img2img").click()
-    page.click("#img2img_motion > button, #img2img_motion .label-wrap")
-    page.wait(lambda: page.text("#img2img_motion_status").startswith("AnimateLCM (SD1.5), trained on 16 frames"))
-    page.click("#img2img_motion_details_group > button, #img2img_motion_details_group .label-wrap")
-    page.choose("img2img_motion_module_family", "hotshot_xl")
-    page.wait(lambda: "must be one of sd15_v1, sd15_v2" in page.text("#img2img_motion_status"))
-
-
 def test_a_training_is_started_watched_and_stopped(page, data_dir, tmp_path):
     for name in ("a", "b"):
         write_video(tmp_path / f"{name}.mp4")
