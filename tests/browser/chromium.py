@@ -77,10 +77,15 @@ class Page:
         self.type(f"#{elem_id} input[type=number]", value)
 
     def choose(self, elem_id, label):
-        """Pick an entry of a drop-down."""
-        self.click(f"#{elem_id} input")
+        """Pick an entry of a drop-down; its list closes when the page around it changes, and is opened again then."""
         entries = f"#{elem_id} ul[role=listbox] li, ul[role=listbox] li"
-        self.wait(lambda: any(label in entry.text for entry in self.all(entries)))
+
+        def opened():
+            self.driver.execute_script("document.activeElement.blur()")
+            self.click(f"#{elem_id} input")
+            return any(label in entry.text for entry in self.all(entries))
+
+        self.wait(opened)
         next(entry for entry in self.all(entries) if label in entry.text).click()
 
     def loaded(self, selector):

@@ -27,23 +27,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Changes a control's default after the scripts have made their controls, as A1111 does with what ui-config.json holds.
 SAVED_DEFAULTS = """
-from modules import script_callbacks
-
-families = []
-
-
-def keep(component, **kwargs):
-    if kwargs.get("elem_id") == "img2img_motion_module_family":
-        families.append(component)
+from modules import script_callbacks, scripts
 
 
 def restore():
-    for family in families:
-        family.value = "animate_lcm"
+    for component in scripts.scripts_img2img.inputs:
+        if getattr(component, "elem_id", None) == "img2img_motion_module_family":
+            component.value = "animate_lcm"
     return []
 
 
-script_callbacks.on_after_component(keep)
 script_callbacks.on_ui_tabs(restore)
 """
 
@@ -171,6 +164,20 @@ def test_an_infotext_fills_the_controls(page):
     assert page.find("#txt2img_steps input[type=number]").get_property("value") == "7"
     assert page.find("#txt2img_sampling input").get_property("value") == "DDIM"
     assert page.find("#txt2img_prompt textarea").get_property("value") == "a harbour"
+
+
+def test_the_status_line_describes_the_defaults_that_a_host_restored_and_then_what_is_chosen(page):
+    assert page.text("#txt2img_motion_status") == ""  # inside the closed accordion
+    open_motion(page)
+    page.wait(
+        lambda: page.text("#txt2img_motion_status").startswith("AnimateDiff v2 (SD1.5), trained on 16 frames, up to 32")
+    )
+    next(tab for tab in page.all("button[role=tab]") if tab.text == "img2img").click()
+    page.click("#img2img_motion > button, #img2img_motion .label-wrap")
+    page.wait(lambda: page.text("#img2img_motion_status").startswith("AnimateLCM (SD1.5), trained on 16 frames"))
+    page.click("#img2img_motion_details_group > button, #img2img_motion_details_group .label-wrap")
+    page.choose("img2img_motion_module_family", "hotshot_xl")
+    page.wait(lambda: "must be one of sd15_v1, sd15_v2" in page.text("#img2img_motion_status"))
 
 
 def test_a_training_is_started_watched_and_stopped(page, data_dir, tmp_path):
