@@ -16,6 +16,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from motion.checkpoints.stable_diffusion_writing import checkpoint_yaml
+from motion.checkpoints.text_folder import CLIP_NAME
 from motion.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from motion.models.clip_text import ClipTextEncoder, ClipTextEncoderConfig
 from motion.models.motion_module import MotionModel, MotionModuleConfig
@@ -74,46 +76,7 @@ def motion_module_tensors() -> Tensors:
 
 def checkpoint_config() -> str:
     """What the checkpoint's shapes don't say, in the form of the `<name>.yaml` beside a checkpoint."""
-    return f"""model:
-  target: ldm.models.diffusion.ddpm.LatentDiffusion
-  params:
-    scale_factor: 0.18215
-    unet_config:
-      target: ldm.modules.diffusionmodules.openaimodel.UNetModel
-      params:
-        image_size: 32
-        in_channels: {UNET.in_channels}
-        out_channels: {UNET.out_channels}
-        model_channels: {UNET.model_channels}
-        attention_resolutions: [4, 2, 1]
-        num_res_blocks: {UNET.num_res_blocks}
-        channel_mult: {list(UNET.channel_mult)}
-        num_heads: {UNET.num_heads}
-        use_spatial_transformer: true
-        transformer_depth: 1
-        context_dim: {UNET.context_dim}
-        use_checkpoint: false
-        legacy: false
-    first_stage_config:
-      target: ldm.models.autoencoder.AutoencoderKL
-      params:
-        embed_dim: {AUTOENCODER.embed_dim}
-        ddconfig:
-          double_z: true
-          z_channels: {AUTOENCODER.z_channels}
-          resolution: 256
-          in_channels: {AUTOENCODER.in_channels}
-          out_ch: {AUTOENCODER.out_ch}
-          ch: {AUTOENCODER.ch}
-          ch_mult: {list(AUTOENCODER.ch_mult)}
-          num_res_blocks: {AUTOENCODER.num_res_blocks}
-          attn_resolutions: []
-          dropout: 0.0
-        lossconfig:
-          target: torch.nn.Identity
-    cond_stage_config:
-      target: ldm.modules.encoders.modules.FrozenCLIPEmbedder
-"""
+    return checkpoint_yaml(UNET, AUTOENCODER, CLIP_NAME)
 
 
 def _filled(network: nn.Module, prefix: str, fill: Callable[[str, torch.Size], Tensor]) -> Tensors:

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.models.unet import UNetConfig
 from motion.standalone import namespace, shared
+from tests import custom_package
 from tests.networks import randomise
 from tests.standalone import tiny_host
 
@@ -22,6 +23,17 @@ def web_ui(tmp_path):
     """The web UI's modules, which motion.host imports."""
     with namespace.installed(["--data-dir", str(tmp_path)]) as state:
         yield state
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder on the import path with the documented custom module's package in it."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    custom_package.install_documented(folder)
+    yield folder
+    custom_package.forget(custom_package.NAME)
 
 
 class Studio:

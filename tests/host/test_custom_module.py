@@ -20,16 +20,6 @@ from tests.networks import FRAMES, assert_same_state, inputs, make_unet, state_o
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    folder = tmp_path / "site-packages"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    custom_package.install_documented(folder)
-    yield folder
-    custom_package.forget(custom_package.NAME)
-
-
-@pytest.fixture
 def example(package):
     """What the document's functions are called by."""
     names = {}

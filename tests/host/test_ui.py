@@ -5,7 +5,6 @@ import pytest
 
 from motion.checkpoints.inspection import describe, inspect_file
 from motion.checkpoints.motion_families import MOTION_FAMILIES
-from tests import custom_package
 
 
 @pytest.fixture
@@ -13,16 +12,6 @@ def files(studio):
     from motion.host.module_files import ModelFiles
 
     return ModelFiles()
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    folder = tmp_path / "site-packages"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    custom_package.install_documented(folder)
-    yield
-    custom_package.forget(custom_package.NAME)
 
 
 def build(files, **saved):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from motion.checkpoints.text_folder import CLIP_NAME, FOLDER_PLACEHOLDER
 from motion.errors import CheckpointError
 from motion.models.clip_text import ClipTextEncoder
 from motion.models.clip_tokenizer import ClipTokenizer
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
     others = {key: value for key, value in tensors.items() if not key.startswith(PREFIX)}
     own = {PREFIX + key: fill(key, tuple(value.shape)).half() for key, value in text.items()}
     save_file({**others, **own}, folder / "own.safetensors")
-    (folder / "own.yaml").write_text(yaml + "      params: {version: TEXT_ENCODER_FOLDER}\n")
+    (folder / "own.yaml").write_text(yaml.replace(CLIP_NAME, FOLDER_PLACEHOLDER))
     return folder
 
 
