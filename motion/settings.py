@@ -5,139 +5,28 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from motion.errors import SettingsError
+from motion.field_parsing import (
+    FieldSpec,
+    parse_bool,
+    parse_choice,
+    parse_choices,
+    parse_integer,
+    parse_number,
+    parse_rate,
+    parse_tags,
+    parse_text,
+)
 
 MAX_FRAMES = 4096
 FORMATS = ("MP4", "GIF", "PNG")
 SEED_BEHAVIOURS = ("per frame", "same for all frames")
-_RATE = re.compile(r"-?\d{1,9}(\.\d{0,18}|/\d{1,9})?")
 BETA_SCHEDULES = ("auto", "host", "linear", "scaled linear", "SDXL 0.020")
-
-
-@dataclass(frozen=True)
-class FieldSpec:
-    """One field: how the UI shows it, how the API checks it, how the infotext names it.
-
-    Attributes:
-        parse: (name, raw value) -> value; raises SettingsError.
-        label: text beside the control.
-        info: one line below the control.
-        control: "checkbox", "module", "family", "adapter", "loras", "integer", "number", "slider", "choice" or
-            "choices".
-        infotext: key in the infotext.
-        minimum: smallest value, where there is one.
-        maximum: largest value, where there is one.
-        step: step of a slider.
-        choices: allowed values of "choice" and "choices".
-    """
-
-    parse: Callable[[FieldSpec, str, Any], Any]
-    label: str
-    info: str
-    control: str
-    infotext: str
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    choices: tuple[str, ...] = ()
-
-
-def _wrong(name: str, expected: str, value: Any, remedy: str) -> SettingsError:
-    shown = str(value) if isinstance(value, Fraction) else repr(value)
-    return SettingsError(f"`{name}` must be {expected}, got {shown[:80]}. {remedy}")
-
-
-def _parse_bool(spec: FieldSpec, name: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise _wrong(name, "true or false", value, "Pass a boolean.")
-
-
-def _parse_text(spec: FieldSpec, name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value.strip()
-    if value is None:
-        return ""
-    raise _wrong(name, "text", value, "Pass a string.")
-
-
-def _parse_tags(spec: FieldSpec, name: str, value: Any) -> str:
-    """One line of tags, from text or a list of tags; what they mean is checked where their files are known."""
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        value = " ".join(value)
-    text = " ".join(_parse_text(spec, name, value).split())
-    if re.fullmatch(r"(<lora:[^<>]+> ?)*", text) is None:
-        raise _wrong(name, "tags such as <lora:pan_left:0.8>", value, "Write each motion LoRA as a tag.")
-    return text
-
-
-def _in_range(spec: FieldSpec, name: str, value: Any, kind: str) -> Any:
-    low, high = spec.minimum, spec.maximum
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise _wrong(name, f"{kind} from {low:g} to {high:g}", value, "Choose a value in this range.")
-    return value
-
-
-def _parse_integer(spec: FieldSpec, name: str, value: Any) -> int:
-    try:
-        number = int(value) if isinstance(value, str) else value
-        whole = not isinstance(number, bool) and number == int(number)
-    except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole:
-        raise _wrong(name, "a whole number", value, "Pass an integer.")
-    return int(_in_range(spec, name, int(number), "a whole number"))
-
-
-def _parse_number(spec: FieldSpec, name: str, value: Any) -> float:
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if number != number:
-        raise _wrong(name, "a number", value, "Pass a number.")
-    return float(_in_range(spec, name, number, "a number"))
-
-
-def _parse_rate(spec: FieldSpec, name: str, value: Any) -> Fraction:
-    """Frames a second, exact. A decimal next to a broadcast rate means that one: 23.976 is 24000/1001."""
-    text = "" if isinstance(value, bool) else str(value).strip()
-    try:
-        if _RATE.fullmatch(text) is None:  # also keeps out "1e999999999", which would never end
-            raise ValueError
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise _wrong(name, "a number or a fraction such as 24000/1001", value, "Pass frames a second.") from None
-    if "." in text and rate.denominator > 1:
-        broadcast = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
-        rate = broadcast if abs(rate - broadcast) < Fraction(1, 1000) else rate.limit_denominator(1000)
-    return Fraction(_in_range(spec, name, rate, "frames a second"))
-
-
-def _parse_choice(spec: FieldSpec, name: str, value: Any) -> str:
-    for choice in spec.choices:
-        if isinstance(value, str) and value.strip().lower() == choice.lower():
-            return choice
-    raise _wrong(name, "one of " + ", ".join(map(repr, spec.choices)), value, "Choose one of these.")
-
-
-def _parse_choices(spec: FieldSpec, name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [part for part in value.replace("+", ",").split(",") if part.strip()]
-    if not isinstance(value, Iterable) or isinstance(value, Mapping):
-        raise _wrong(name, "a list of " + ", ".join(spec.choices), value, "Pass a list.")
-    chosen = {_parse_choice(spec, name, item) for item in value}
-    if not chosen:
-        raise _wrong(name, "at least one of " + ", ".join(spec.choices), value, "Choose a format.")
-    return tuple(choice for choice in spec.choices if choice in chosen)
 
 
 def _field(default: Any, parse: Callable[[FieldSpec, str, Any], Any], **spec: Any) -> Any:
@@ -167,11 +56,11 @@ class MotionSettings:
     """
 
     enabled: bool = _field(
-        False, _parse_bool, control="checkbox", label="Motion", infotext="Motion", info="Make a clip instead of images."
+        False, parse_bool, control="checkbox", label="Motion", infotext="Motion", info="Make a clip instead of images."
     )
     motion_module: str = _field(
         "",
-        _parse_text,
+        parse_text,
         control="module",
         label="Motion module",
         infotext="Motion module",
@@ -179,7 +68,7 @@ class MotionSettings:
     )
     num_frames: int = _field(
         16,
-        _parse_integer,
+        parse_integer,
         control="integer",
         label="Number of frames",
         infotext="Motion frames",
@@ -190,7 +79,7 @@ class MotionSettings:
     )
     fps: Fraction = _field(
         Fraction(8),
-        _parse_rate,
+        parse_rate,
         control="number",
         label="Frames per second",
         infotext="Motion fps",
@@ -200,7 +89,7 @@ class MotionSettings:
     )
     loop_count: int = _field(
         0,
-        _parse_integer,
+        parse_integer,
         control="integer",
         label="GIF loops",
         infotext="Motion loops",
@@ -211,7 +100,7 @@ class MotionSettings:
     )
     formats: tuple[str, ...] = _field(
         ("MP4", "GIF"),
-        _parse_choices,
+        parse_choices,
         control="choices",
         label="Save as",
         infotext="Motion formats",
@@ -220,7 +109,7 @@ class MotionSettings:
     )
     motion_scale: float = _field(
         1.0,
-        _parse_number,
+        parse_number,
         control="slider",
         label="Motion scale",
         infotext="Motion scale",
@@ -231,7 +120,7 @@ class MotionSettings:
     )
     seed_behaviour: str = _field(
         "per frame",
-        _parse_choice,
+        parse_choice,
         control="choice",
         label="Seed of the frames",
         infotext="Motion seeds",
@@ -240,7 +129,7 @@ class MotionSettings:
     )
     module_family: str = _field(
         "auto",
-        _parse_text,
+        parse_text,
         control="family",
         label="Module family",
         infotext="Motion family",
@@ -248,7 +137,7 @@ class MotionSettings:
     )
     beta_schedule: str = _field(
         "auto",
-        _parse_choice,
+        parse_choice,
         control="choice",
         label="Noise schedule",
         infotext="Motion schedule",
@@ -257,7 +146,7 @@ class MotionSettings:
     )
     motion_loras: str = _field(
         "",
-        _parse_tags,
+        parse_tags,
         control="loras",
         label="Motion LoRAs",
         infotext="Motion LoRAs",
@@ -265,7 +154,7 @@ class MotionSettings:
     )
     domain_adapter: str = _field(
         "",
-        _parse_text,
+        parse_text,
         control="adapter",
         label="Domain adapter",
         infotext="Motion adapter",
@@ -273,7 +162,7 @@ class MotionSettings:
     )
     domain_adapter_strength: float = _field(
         1.0,
-        _parse_number,
+        parse_number,
         control="slider",
         label="Adapter strength",
         infotext="Motion adapter strength",

@@ -15,7 +15,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 
 # From the bottom up. A part may import from its own and from lower layers, never from a neighbour in its layer.
 LAYERS = (
-    {"errors", "settings", "protocols"},
+    {"errors", "field_parsing", "settings", "protocols"},
     {"models"},
     {"checkpoints"},
     {"injection", "context", "conditioning", "noise", "video"},
@@ -23,9 +23,17 @@ LAYERS = (
     {"host", "standalone"},
     {"__main__"},
 )
-FOUNDATION = LAYERS[0]  # these three may import one another
+FOUNDATION = LAYERS[0]  # these may import one another
 HOST_PACKAGES = {"modules", "modules_forge", "backend", "ldm", "ldm_patched", "sgm", "gradio", "fastapi"}
-WITHOUT_TORCH = ("motion", "motion.errors", "motion.settings", "motion.protocols", "motion.context.schedules")
+WITHOUT_TORCH = (
+    "motion",
+    "motion.errors",
+    "motion.field_parsing",
+    "motion.settings",
+    "motion.protocols",
+    "motion.context.schedules",
+    "motion.context.fusion",
+)
 
 # The embedded host answers to `modules.shared` as a web UI does, so it is in one state at a time, held in one place.
 STATE_OF_THE_WEB_UI = {

@@ -13,8 +13,9 @@ from motion.checkpoints.inspection import Inspection, describe
 from motion.checkpoints.motion_families import MOTION_FAMILIES
 from motion.checkpoints.registry import find_custom_formats
 from motion.errors import MotionError
+from motion.field_parsing import FieldSpec
 from motion.host.module_files import ModelFiles
-from motion.settings import FieldSpec, MotionSettings, field_default, field_specs
+from motion.settings import MotionSettings, field_default, field_specs
 
 _ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale", "seed_behaviour"))
 _LORA_ROWS = (("motion_loras",),)
