@@ -62,6 +62,29 @@ RowsOfCall = Callable[[int], FrameRows]
 
 
 @dataclass(frozen=True)
+class FrameWindows:
+    """Overlapping windows of a clip's frames, in which temporal attention runs, and how they are blended.
+
+    Attributes:
+        windows: frames of each window, in the order in which the motion module sees them; every frame of the clip is
+            in one window at least, and in none twice.
+        weights: what a window's result counts for each of its frames; a frame's weights sum to one.
+    """
+
+    windows: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the clip."""
+        return 1 + max(frame for window in self.windows for frame in window)
+
+
+WindowsOfCall = Callable[[], FrameWindows | None]
+"""The windows of the UNet call that begins now; None where the clip is one window, its frames in order."""
+
+
+@dataclass(frozen=True)
 class BetaSchedule:
     """Noise schedule that a motion module was trained with.
 

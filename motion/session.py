@@ -10,6 +10,7 @@ from motion.checkpoints.domain_adapter_file import DomainAdapter
 from motion.checkpoints.motion_file import MotionFamily
 from motion.checkpoints.motion_lora_file import MotionLora
 from motion.conditioning.lora_tags import MotionLoraRequest
+from motion.context.plan import WindowPlan
 from motion.errors import InjectionError
 from motion.injection import Injection, injected
 from motion.injection.beta_schedule import chosen_schedule
@@ -18,7 +19,7 @@ from motion.injection.motion_lora import motion_loras_hooked, motion_loras_merge
 from motion.injection.residency import resident, resident_bytes, streamed
 from motion.models.cast_layers import has_narrow_weights
 from motion.models.motion_module import MotionModel
-from motion.protocols import ModelHost
+from motion.protocols import FrameWindows, ModelHost
 from motion.settings import MotionSettings
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ class MotionSession:
         family: what the module's file is.
         loras: motion LoRAs with what the request says of each.
         adapter: domain adapter for the UNet's spatial attention.
+
+    Raises:
+        SettingsError: windows that don't go together, or are longer than the module can take.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class MotionSession:
         self._family = family
         self._loras = loras
         self._adapter = adapter
+        max_length = motion_model.config.max_length
+        self._plan = WindowPlan.resolve(settings, family.trained_window(max_length), max_length)
+        self._steps_begun = 0
         self._stack: ExitStack | None = None
         self._injection: Injection | None = None
 
@@ -62,6 +69,13 @@ class MotionSession:
     def is_active(self) -> bool:
         """True while the changes are in place."""
         return self._stack is not None
+
+    def begin_step(self) -> None:
+        """A step of the sampler begins, of one or more UNet calls, which all run the same windows."""
+        self._steps_begun += 1
+
+    def _windows_of_call(self) -> FrameWindows | None:
+        return self._plan.windows(max(0, self._steps_begun - 1))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -86,13 +100,15 @@ class MotionSession:
         self._bind()
 
     def _bind(self) -> None:
+        self._steps_begun = 0
         with ExitStack() as stack:
             if self._settings.motion_scale != 0:  # at 0 a clip is the host's own stills, to the last bit
                 self._enter(stack)
             self._stack = stack.pop_all()
         logger.info(
-            "%d frames with %s at scale %g on %s",
+            "%d frames in %s with %s at scale %g on %s",
             self._settings.num_frames,
+            self._plan,
             self._family.title,
             self._settings.motion_scale,
             self._host.name,
@@ -116,6 +132,7 @@ class MotionSession:
                 settings.num_frames,
                 scale=settings.motion_scale,
                 rows_of_call=self._host.rows_of_call,
+                windows_of_call=self._windows_of_call,
                 dtype=placement.dtype,
             )
         )

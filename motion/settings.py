@@ -72,7 +72,7 @@ class MotionSettings:
         control="integer",
         label="Number of frames",
         infotext="Motion frames",
-        info="Modules were trained on 16 frames.",
+        info="Modules were trained on 16 frames; longer clips run in windows.",
         minimum=1,
         maximum=MAX_FRAMES,
         step=1,
@@ -182,6 +182,75 @@ class MotionSettings:
         specs = field_specs()
         _refuse_unknown(mapping, list(specs))
         return cls(**{name: specs[name].parse(specs[name], name, value) for name, value in mapping.items()})
+    context_length: int = _field(
+        0,
+        parse_integer,
+        control="integer",
+        label="Window length",
+        infotext="Motion window",
+        info="Longer clips run in windows of so many frames; 0 is what the module was trained on.",
+        minimum=0,
+        maximum=256,
+        step=1,
+    )
+    context_overlap: int = _field(
+        -1,
+        parse_integer,
+        control="integer",
+        label="Window overlap",
+        infotext="Motion overlap",
+        info="Frames that neighbouring windows share; -1 is a quarter of the window.",
+        minimum=-1,
+        maximum=255,
+        step=1,
+    )
+    context_stride: int = _field(
+        1,
+        parse_integer,
+        control="integer",
+        label="Window stride",
+        infotext="Motion stride",
+        info="Above 1, windows of every 2nd, 4th, … frame run too, which ties distant frames together.",
+        minimum=1,
+        maximum=8,
+        step=1,
+    )
+    closed_loop: bool = _field(
+        False,
+        parse_bool,
+        control="checkbox",
+        label="Closed loop",
+        infotext="Motion closed loop",
+        info="The last frame leads to the first.",
+    )
+    context_schedule: str = _field(
+        "uniform",
+        parse_choice,
+        control="choice",
+        label="Window schedule",
+        infotext="Motion windows",
+        info="uniform moves the windows' borders in each step, static and batched don't.",
+        choices=CONTEXT_SCHEDULES,
+    )
+    fuse_method: str = _field(
+        "pyramid",
+        parse_choice,
+        control="choice",
+        label="Window weights",
+        infotext="Motion window weights",
+        info="How overlapping windows are blended.",
+        choices=FUSE_METHODS,
+    )
+    prompt_interpolation: str = _field(
+        "slerp",
+        parse_choice,
+        control="choice",
+        label="Between keyframes",
+        infotext="Motion prompt travel",
+        info="How frames between two keyframes of the prompt are made of both.",
+        choices=PROMPT_INTERPOLATIONS,
+    )
+
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[Any]) -> MotionSettings:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from motion.checkpoints.motion_file import MOTION_FAMILIES
-from motion.errors import InjectionError
+from motion.errors import InjectionError, SettingsError
 from motion.injection.beta_schedule import alphas_cumprod
+from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.protocols import BetaSchedule, FrameRows, Placement
 from motion.session import MotionSession
 from motion.settings import MotionSettings
@@ -90,10 +91,38 @@ def test_takes_back_after_an_error(unet, motion, error):
 
 def test_takes_back_when_binding_fails(unet):
     host, before = Host(unet), state_of(unet)
-    with pytest.raises(InjectionError, match="up to 2 frames"), session(host, make_motion(max_length=2)).applied():
+    narrow = MotionModel(MotionModuleConfig((64, 64, 64), (64, 64, 64), None, 8))
+    with pytest.raises(InjectionError, match="32 channels there"), session(host, narrow).applied():
         pytest.fail("must not get here")
     assert host.schedules == ["its own", FAMILY.beta_schedule, "its own"]
     assert_same_state(before, state_of(unet))
+
+
+def test_windows_follow_the_samplers_steps_not_the_unet_calls(unet):
+    """Cond and uncond may be calls of their own; a hires pass begins anew."""
+    host, other, motion = Host(unet), make_unet(seed=5), make_motion(max_length=2)
+    run, calls = session(host, motion, context_overlap=0), []
+    with run.applied():
+        for _ in range(2):
+            run.begin_step()
+            calls += [unet(*inputs(FRAMES)), unet(*inputs(FRAMES))]
+        host.model = other
+        run.rebind()
+        run.begin_step()
+        hires = other(*inputs(FRAMES))
+    assert torch.equal(calls[0], calls[1])
+    assert torch.equal(calls[2], calls[3])
+    assert (calls[0] - calls[2]).abs().max() > 1e-4
+    host.model = other
+    run = session(host, motion, context_overlap=0)
+    with run.applied():
+        run.begin_step()
+        assert torch.equal(other(*inputs(FRAMES)), hires)
+
+
+def test_refuses_windows_that_the_module_can_not_take(unet, motion):
+    with pytest.raises(SettingsError, match="`context_length` must be at most 8 with this motion module, got 9"):
+        session(Host(unet), motion, context_length=9)
 
 
 def test_sampling_without_a_unet_call_is_an_error(unet, motion):

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import SettingsError
-from motion.settings import BETA_SCHEDULES, FORMATS, SEED_BEHAVIOURS, MotionSettings, field_specs
+from motion.settings import (
+    BETA_SCHEDULES,
+    CONTEXT_SCHEDULES,
+    FORMATS,
+    FUSE_METHODS,
+    SEED_BEHAVIOURS,
+    MotionSettings,
+    field_specs,
+)
 
 SETTINGS = st.builds(
     MotionSettings,
@@ -25,6 +33,11 @@ SETTINGS = st.builds(
     beta_schedule=st.sampled_from(BETA_SCHEDULES),
     motion_loras=st.lists(st.sampled_from(["<lora:pan:0.8>", "<lora:zoom in:-1.0@0-7>"])).map(" ".join),
     domain_adapter_strength=st.floats(0, 2),
+    context_length=st.integers(0, 256),
+    context_overlap=st.integers(-1, 255),
+    closed_loop=st.booleans(),
+    context_schedule=st.sampled_from(CONTEXT_SCHEDULES),
+    fuse_method=st.sampled_from(FUSE_METHODS),
 )
 
 
@@ -108,8 +121,9 @@ def test_switched_off_nothing_else_matters():
 
 
 def test_refuses_too_many_arguments():
-    with pytest.raises(SettingsError, match="at most 13 arguments, got 14"):
-        MotionSettings.from_arguments([False] * 14)
+    count = len(field_specs())
+    with pytest.raises(SettingsError, match=rf"at most {count} arguments, got {count + 1}"):
+        MotionSettings.from_arguments([False] * (count + 1))
 
 
 @pytest.mark.parametrize(

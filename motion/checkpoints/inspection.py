@@ -18,6 +18,8 @@ from motion.checkpoints.low_rank import split_role
 from motion.checkpoints.motion_file import MotionHeader, read_motion, refuse_as_motion
 from motion.checkpoints.weight_file import read_header
 from motion.errors import CheckpointError
+from motion.checkpoints.motion_lora_base import UnknownBaseError, changes_middle, read_base
+from motion.checkpoints.motion_lora_file import motion_lora_layers
 
 _GUESS = " (a guess by the file's name; its content fits others too)"
 _CHUNK_BYTES = 1 << 20
@@ -179,7 +181,7 @@ def _report_motion(common: _Common, header: MotionHeader) -> Inspection:
         family_title=family.title,
         family_is_a_guess=header.family_is_a_guess,
         base=family.base,
-        num_frames_trained=family.trained_frames,
+        num_frames_trained=family.trained_window(header.config.max_length),
         max_frames=header.config.max_length,
         widths=header.widths,
         usable=True,

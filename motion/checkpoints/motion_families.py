@@ -36,6 +36,15 @@ class MotionFamily:
     table_rows: int
     lcm_original_steps: int | None = None
 
+    def trained_window(self, max_length: int) -> int:
+        """Frames of a clip in the training of a module of this family that has `max_length` positions.
+
+        A v2 module with a longer table than AnimateDiff's is LongAnimateDiff's, trained on clips as long as its table.
+        """
+        if self.id == "sd15_v2" and max_length > self.table_rows:
+            return max_length
+        return min(self.trained_frames, max_length)
+
 
 _SD15_BETAS = BetaSchedule("linear", start=0.00085, end=0.012)
 _SDXL_BETAS = BetaSchedule("scaled_linear", start=0.00085, end=0.012)

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 
 from motion.context.schedules import Window
-
-FUSE_METHODS = ("pyramid", "flat", "relative", "overlap-linear", "gaussian")
+from motion.settings import FUSE_METHODS
 
 _ALMOST_NONE = 1e-37
 """Weight that loses against any other and still counts where there is none."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-SCHEDULES = ("uniform", "looped", "static", "batched", "views")
+from motion.settings import CONTEXT_SCHEDULES
 
 Window = tuple[int, ...]
 """Frames of one window, in the order in which the motion module sees them."""
@@ -46,7 +46,7 @@ def windows_of_step(schedule: str, num_frames: int, context: Context, step: int)
     """The windows of one step.
 
     Args:
-        schedule: one of SCHEDULES.
+        schedule: one of CONTEXT_SCHEDULES.
         num_frames: frames of the clip, at least 1.
         context: shape of the windows.
         step: index of the sampler's step, from 0.
@@ -73,7 +73,7 @@ def _windows(schedule: str, num_frames: int, context: Context, step: int) -> Ite
         return _static(num_frames, context)
     if schedule == "batched":
         return _batched(num_frames, context)
-    raise ValueError(f"The schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
+    raise ValueError(f"The schedule must be one of {', '.join(CONTEXT_SCHEDULES)}, got {schedule!r}.")
 
 
 def _looped(num_frames: int, context: Context, step: int) -> Iterator[Window]:

@@ -94,12 +94,8 @@ class ClipGeneration:
                 f"The script '{script}' puts one picture together from many, a clip has many pictures. "
                 "Choose no script, or turn Motion off."
             )
-        _, config = self._files.inspect(settings.motion_module, settings.module_family)
-        if settings.num_frames > config.max_length:
-            raise SettingsError(
-                f"`num_frames` must be at most {config.max_length} with this motion module, got "
-                f"{settings.num_frames}. Lower the number of frames."
-            )
+        family, config = self._files.inspect(settings.motion_module, settings.module_family)
+        WindowPlan.resolve(settings, family.trained_window(config.max_length), config.max_length)
         self._output = ClipOutput(p, settings)
         if p.batch_size not in (1, settings.num_frames):
             p.comment(f"Motion: a batch holds one clip, so Batch size {p.batch_size} has no meaning; use Batch count.")
@@ -204,6 +200,8 @@ class ClipGeneration:
                 self._host.sampling_failed()
             raise
         self._has_sampled = True
+        if self._session is not None:
+            self._session.begin_step()
         return samples
 
     def _sample_once(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,11 @@ from motion.host.module_files import ModelFiles
 from motion.settings import MotionSettings, field_default, field_specs
 
 _ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale", "seed_behaviour"))
+_WINDOW_ROWS = (
+    ("context_length", "context_overlap", "context_stride"),
+    ("closed_loop",),
+    ("context_schedule", "fuse_method"),
+)
 _LORA_ROWS = (("motion_loras",),)
 _ADAPTER_ROWS = (("domain_adapter", "domain_adapter_strength"),)
 _MODULE_ROWS = (("module_family", "beta_schedule"),)
@@ -49,6 +54,8 @@ def build_controls(tab: str, files: ModelFiles) -> dict[str, Any]:
             refresh = ToolButton(value="🔄", elem_id=f"{tab}_motion_refresh", tooltip="Look for weight files again")
         status = gr.HTML(lambda: _first_status(files, controls), elem_id=f"{tab}_motion_status")
         add_rows(_ROWS[1:])
+        with gr.Accordion("Windows and loop", open=False, elem_id=f"{tab}_motion_windows_group"):
+            add_rows(_WINDOW_ROWS)
         with gr.Accordion("Motion LoRA and domain adapter", open=False, elem_id=f"{tab}_motion_loras_group"):
             add_rows(_LORA_ROWS)
             added = gr.Dropdown(
@@ -127,7 +134,8 @@ def _in_words(report: Inspection) -> str:
     guess = " (a guess by its name; see Module details)" if report.family_is_a_guess else ""
     return (
         f"{report.family_title}{guess}, trained on {report.num_frames_trained} frames, "
-        f"up to {report.max_frames}, for {report.base} checkpoints."
+        f"up to {report.max_frames} at once, for {report.base} checkpoints. "
+        f"Longer clips run in windows of {report.num_frames_trained} frames."
     )
 
 
@@ -169,6 +177,8 @@ def _control(name: str, spec: FieldSpec, elem_id: str, files: ModelFiles) -> Any
         return gr.Radio(choices=list(spec.choices), value=default, **common)
     if spec.control == "slider":
         return gr.Slider(minimum=spec.minimum, maximum=spec.maximum, step=spec.step, value=default, **common)
+    if spec.control == "checkbox":
+        return gr.Checkbox(value=default, **common)
     if spec.control == "integer":
         return gr.Number(value=default, precision=0, **common)
     return gr.Textbox(value=default, max_lines=1, **common)

@@ -13,9 +13,10 @@ from motion.errors import InjectionError
 from motion.injection.frame_axis import CallRows, FrameAxisNorm
 from motion.injection.sites import InjectionSite, find_sites, is_res_block
 from motion.injection.step_capture import StepCapture
+from motion.models.frame_windows import AttentionWindows
 from motion.models.motion_module import MotionModel
-from motion.models.site_module import FrameModule, SiteModule, wants_step
-from motion.protocols import RowsOfCall
+from motion.models.site_module import FrameModule, SiteModule, takes_windows, wants_step
+from motion.protocols import RowsOfCall, WindowsOfCall
 
 
 class Injection:
@@ -32,12 +33,15 @@ class Injection:
         scale: float,
         capture: StepCapture,
         dtype: torch.dtype | None,
+        windows_of_call: WindowsOfCall | None = None,
     ) -> None:
         self._modules = modules
         self._rows = rows
         self._scale = scale
         self._capture = capture
         self._dtype = dtype
+        self._windows_of_call = windows_of_call
+        self._windows: AttentionWindows | None = None
         self._ran: list[str] = []
 
     @property
@@ -49,17 +53,27 @@ class Injection:
         """Forward pre-hook of the UNet."""
         x = args[0] if args else kwargs["x"]
         self._rows.begin_call(x.shape[0], x.device)
+        self._take_windows(x.device)
         self._ran = []
+
+    def _take_windows(self, device: torch.device) -> None:
+        """The windows of this call, on the device; calls of one step have the same."""
+        windows = None if self._windows_of_call is None else self._windows_of_call()
+        if windows is None:
+            self._windows = None
+        elif self._windows is None or self._windows.windows != windows:
+            self._windows = AttentionWindows(windows, device)
 
     def run_module(self, key: str, output: Tensor) -> Tensor:
         """The site's output, rows as in the call, with the temporal branch of module `key` added."""
         module = self._modules[key]
         x = self._rows.to_entries(output)
         dtype = self._dtype or next((parameter.dtype for parameter in module.parameters()), x.dtype)
+        windows: dict[str, Any] = {"windows": self._windows} if takes_windows(module) else {}
         if wants_step(module):
-            y = module(x.to(dtype), self._rows.num_frames, self._scale, self._capture.step(dtype))
+            y = module(x.to(dtype), self._rows.num_frames, self._scale, self._capture.step(dtype), **windows)
         else:
-            y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, self._scale)
+            y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, self._scale, **windows)
         _check_same_shape(key, x, y)
         self._ran.append(key)
         return self._rows.to_rows(y.to(output.dtype))
@@ -96,6 +110,7 @@ def injected(
     *,
     scale: float = 1.0,
     rows_of_call: RowsOfCall | None = None,
+    windows_of_call: WindowsOfCall | None = None,
     dtype: torch.dtype | None = None,
 ) -> Iterator[Injection]:
     """Run `unet` with the temporal layers of `motion_model`; on leaving, by whatever way, the UNet is as it was.
@@ -109,6 +124,8 @@ def injected(
         num_frames: frames of the clip.
         scale: strength of the temporal branch. At 0 nothing is hooked: outputs are those of the bare UNet.
         rows_of_call: layout of the rows where it is not entry after entry, such as A1111's with AND.
+        windows_of_call: windows in which the modules run a clip that is longer than they know; modules that can't run
+            in windows see the whole clip.
         dtype: type in which the modules compute, and get their input; None is that of each one's first parameter.
 
     Raises:
@@ -118,14 +135,10 @@ def injected(
     """
     modules = motion_model.site_modules()
     sites = matching_sites(unet, motion_model)
-    if num_frames > motion_model.config.max_length:
-        raise InjectionError(
-            f"This motion module knows clips of up to {motion_model.config.max_length} frames, got {num_frames}. "
-            "Lower the number of frames."
-        )
+    _check_length(modules, num_frames, in_windows=windows_of_call is not None)
     rows = CallRows(num_frames, rows_of_call)
     capture = StepCapture(rows)
-    injection = Injection(modules, rows, scale, capture, dtype)
+    injection = Injection(modules, rows, scale, capture, dtype, windows_of_call)
     if any(isinstance(getattr(hook, "__self__", None), Injection) for hook in unet._forward_pre_hooks.values()):
         raise InjectionError("This UNet already has motion modules in it. Leave the other `injected` block first.")
     with ExitStack() as stack:
@@ -136,6 +149,20 @@ def injected(
             if motion_model.config.unet_norm_over_frames:
                 _add_norm_hooks(unet, rows, stack)
         yield injection
+
+
+def _check_length(modules: Mapping[str, SiteModule], num_frames: int, *, in_windows: bool) -> None:
+    short = [module for module in modules.values() if num_frames > module.max_length]
+    if in_windows and not all(map(takes_windows, short)):
+        raise InjectionError(
+            f"This motion module can't run in windows and knows clips of up to {min(m.max_length for m in short)} "
+            f"frames, got {num_frames}. Lower the number of frames."
+        )
+    if short and not in_windows:
+        raise InjectionError(
+            f"This motion module knows clips of up to {min(m.max_length for m in short)} frames, got {num_frames}. "
+            "Lower the number of frames, or run the clip in windows."
+        )
 
 
 def matching_sites(unet: nn.Module, motion_model: MotionModel) -> tuple[InjectionSite, ...]:

@@ -2,6 +2,10 @@
 
 There are two tiers. A `FrameModule` sees the feature map alone, as AnimateDiff's temporal transformers do. A
 `StepModule` asks for what else the UNet's call knows, by `wants_step = True`; only then is it collected.
+
+A module of either tier that can run a long clip in windows says so by `takes_windows = True`. Its `forward` then gets
+the keyword `windows`, an `AttentionWindows`, or None where the clip is one window. A module without it sees the whole
+clip at once, and clips longer than its `max_length` are refused.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ class _Sized(Protocol):
     channels: int
     """Channels of the feature map; must be those of the UNet at this place."""
     max_length: int
-    """Most frames of a clip, or of a window of a longer one."""
+    """Most frames of a clip, or with `takes_windows` of a window of a longer one."""
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """As `torch.nn.Module` does. Where the host names no type, the module gets its input in the first one's."""
@@ -73,3 +77,8 @@ SiteModule = FrameModule | StepModule
 def wants_step(module: SiteModule) -> TypeGuard[StepModule]:
     """True for a module of the second tier."""
     return getattr(module, "wants_step", False) is True
+
+
+def takes_windows(module: SiteModule) -> bool:
+    """True for a module whose `forward` has the keyword `windows`."""
+    return getattr(module, "takes_windows", False) is True

@@ -52,6 +52,9 @@ def add_settings_flags(parser: argparse.ArgumentParser) -> None:
         kind = Path if field.default is None else type(field.default)
         parser.add_argument(_flag(name), type=kind, default=field.default, help=_escaped(text + _bounds(field)))
     for name, spec in _motion_specs().items():
+        if spec.control == "checkbox":
+            parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=False, help=_help(spec))
+            continue
         default = _DEFAULTS.get(name, str(field_default(name)))
         parser.add_argument(_flag(_NAMES.get(name, name)), default=default, help=_escaped(_HELP.get(name, _help(spec))))
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motion.context.fusion import FUSE_METHODS, fuse_weights, window_shape
+from motion.context.fusion import fuse_weights, window_shape
 from motion.context.schedules import Context, windows_of_step
+from motion.settings import FUSE_METHODS
 from tests.context.test_schedules import GOLDENS, requests
 
 methods = st.sampled_from(FUSE_METHODS)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motion.context.schedules import SCHEDULES, Context, van_der_corput, windows_of_step
+from motion.context.schedules import Context, van_der_corput, windows_of_step
+from motion.settings import CONTEXT_SCHEDULES
 
 GOLDENS = Path(__file__).resolve().parents[1] / "data" / "goldens"
 NAMES = {"uniform_looped": "looped", "uniform_standard": "uniform", "static_standard": "static", "batched": "batched"}
@@ -20,7 +21,7 @@ def requests(draw):
     """(schedule, frames, context) of any request that isn't refused."""
     length = draw(st.integers(1, 64))
     context = Context(length, draw(st.integers(0, length - 1)), draw(st.integers(1, 8)), draw(st.booleans()))
-    return draw(st.sampled_from(SCHEDULES)), draw(st.integers(1, 400)), context
+    return draw(st.sampled_from(CONTEXT_SCHEDULES)), draw(st.integers(1, 400)), context
 
 
 @settings(max_examples=300)
@@ -82,7 +83,7 @@ def test_a_long_clip_costs_what_its_windows_say():
     assert set(counts) == {11, 12}
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", CONTEXT_SCHEDULES)
 @pytest.mark.parametrize("num_frames", [1, 5, 16])
 def test_a_clip_that_fits_is_one_plain_window(schedule, num_frames):
     for step in range(4):

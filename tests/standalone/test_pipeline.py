@@ -155,7 +155,7 @@ def test_refusals(pipeline, files, tmp_path):
     for error, settings, message in (
         (CheckpointError, small(motion={"motion_module": "nowhere"}), "there is no motion module of this name"),
         (CheckpointError, small(motion={"motion_module": str(checkpoint)}), "checkpoint"),
-        (SettingsError, small(motion={"num_frames": 33}), "at most 32"),
+        (SettingsError, small(motion={"context_length": 33}), "at most 32"),
         (SettingsError, small(sampler="Nothing"), "Sampler 'Nothing' is unknown"),
         (SettingsError, small(scheduler="Nothing"), "Scheduler 'Nothing' is unknown"),
         (SettingsError, small(init_image=tmp_path / "none.png"), "`init_image` must be a picture"),
