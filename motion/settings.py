@@ -241,15 +241,6 @@ class MotionSettings:
         info="How overlapping windows are blended.",
         choices=FUSE_METHODS,
     )
-    prompt_interpolation: str = _field(
-        "slerp",
-        parse_choice,
-        control="choice",
-        label="Between keyframes",
-        infotext="Motion prompt travel",
-        info="How frames between two keyframes of the prompt are made of both.",
-        choices=PROMPT_INTERPOLATIONS,
-    )
 
 
     @classmethod

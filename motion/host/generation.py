@@ -11,6 +11,7 @@ from typing import Any
 
 from modules import processing, shared
 
+from motion.context.plan import WindowPlan
 from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.adapter import HostAdapter
 from motion.host.clip_output import ClipOutput, selected_script
@@ -184,6 +185,8 @@ class ClipGeneration:
         """A denoiser step begins (`on_cfg_denoiser`)."""
         if self._host is not None:
             self._host.begin_step(num_cond_rows, num_rows)
+        if self._session is not None:
+            self._session.begin_step()
 
     def sample(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`p.sample` with the motion module in the model.
