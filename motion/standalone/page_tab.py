@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -115,7 +116,7 @@ class GenerationTab:
     def _hires(self) -> None:
         upscalers = [*shared.latent_upscale_modes, *(entry.name for entry in shared.sd_upscalers)]
         with InputAccordion(False, label="Hires. fix", elem_id="txt2img_hr") as enabled:
-            self._add("enable_hr", enabled, lambda params: "Hires upscale" in params or "Hires resize-1" in params)
+            self._add("enable_hr", enabled, _asks_for_hires)
             with gr.Row():
                 upscaler = gr.Dropdown(
                     label="Upscaler", choices=upscalers, value=upscalers[0], elem_id="txt2img_hr_upscaler"
@@ -180,3 +181,8 @@ class GenerationTab:
         interrupt.click(lambda: shared.state.interrupt(), inputs=[], outputs=[], queue=False, show_progress="hidden")
         picture = self._fields.get("init_images")
         infotext.add_paste_fields(self.name, picture, [*self._paste_fields, *self._runner.infotext_fields])
+
+
+def _asks_for_hires(params: Mapping[str, Any]) -> bool:
+    """Whether parsed infotext has a hires pass; parsers put a "Hires resize-1" of 0 where there is none."""
+    return "Denoising strength" in params and ("Hires upscale" in params or bool(params.get("Hires resize-1")))

@@ -164,6 +164,13 @@ def test_an_infotext_fills_the_controls(page):
     assert page.find("#txt2img_steps input[type=number]").get_property("value") == "7"
     assert page.find("#txt2img_sampling input").get_property("value") == "DDIM"
     assert page.find("#txt2img_prompt textarea").get_property("value") == "a harbour"
+    assert not page.find("#txt2img_hr-checkbox input").is_selected()
+    hires = infotext.replace("Seed: 12", "Seed: 13, Denoising strength: 0.6, Hires upscale: 1.5")
+    page.type("#txt2img_prompt textarea", hires)
+    page.click("#txt2img_paste")
+    page.wait(lambda: page.find("#txt2img_seed input").get_property("value") == "13")
+    page.wait(lambda: page.find("#txt2img_hr-checkbox input").is_selected())
+    assert page.find("#txt2img_hr_scale input[type=number]").get_property("value") == "1.5"
 
 
 def test_the_status_line_describes_the_defaults_that_a_host_restored_and_then_what_is_chosen(page):
