@@ -26,6 +26,8 @@ from motion.field_parsing import (
 MAX_FRAMES = 4096
 FORMATS = ("MP4", "GIF", "PNG")
 SEED_BEHAVIOURS = ("per frame", "same for all frames")
+CONTEXT_SCHEDULES = ("uniform", "looped", "static", "batched", "views")
+FUSE_METHODS = ("pyramid", "flat", "relative", "overlap-linear", "gaussian")
 BETA_SCHEDULES = ("auto", "host", "linear", "scaled linear", "SDXL 0.020")
 
 
@@ -53,6 +55,12 @@ class MotionSettings:
         motion_loras: tags such as "<lora:pan:0.8> <lora:zoom:-1@0-7>", beside those in the prompt.
         domain_adapter: name or path of a domain adapter file; empty for none.
         domain_adapter_strength: α of the adapter.
+        context_length: frames of the windows in which a longer clip runs; 0 is what the module was trained on.
+        context_overlap: frames that neighbouring windows share; -1 is a quarter of the window.
+        context_stride: how many sets of windows of every 1st, 2nd, 4th, … frame run in each step.
+        closed_loop: the clip's last frame leads to its first.
+        context_schedule: where windows lie, of CONTEXT_SCHEDULES.
+        fuse_method: what a window counts for each of its frames, of FUSE_METHODS.
     """
 
     enabled: bool = _field(
