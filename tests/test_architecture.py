@@ -25,6 +25,7 @@ LAYERS = (
 )
 FOUNDATION = LAYERS[0]  # these may import one another
 HOST_PACKAGES = {"modules", "modules_forge", "backend", "ldm", "ldm_patched", "sgm", "gradio", "fastapi"}
+NETWORK_CLIENTS = {"aiohttp", "ftplib", "http.client", "httpx", "huggingface_hub", "requests", "urllib.request"}
 WITHOUT_TORCH = (
     "motion",
     "motion.errors",
@@ -99,6 +100,13 @@ def test_only_host_and_standalone_know_the_web_ui(path):
     forbidden = {"host": set(), "standalone": {"modules", "modules_forge"}}.get(part, HOST_PACKAGES)
     found = [f"line {line}: {name}" for line, name in imports(parse(path)) if name.split(".")[0] in forbidden]
     assert not found
+
+
+@by_path
+def test_nothing_can_be_downloaded(path):
+    """Weights and everything else are the user's files: no file of ours opens a connection."""
+    names = {name for _, name in imports(parse(path))}
+    assert not {name for name in names if name in NETWORK_CLIENTS or name.split(".")[0] in NETWORK_CLIENTS}
 
 
 def test_entry_script_is_the_only_script_and_imports_host_only():

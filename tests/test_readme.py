@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from motion.checkpoints.motion_families import MOTION_FAMILIES
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.models.unet import UNetConfig, UNetModel
 from motion.settings import MotionSettings, field_specs
@@ -35,6 +36,16 @@ def test_settings_table_is_the_field_table():
             assert allowed == f"{spec.minimum:g} to {spec.maximum:.10g}"
         elif spec.choices:
             assert allowed == ", ".join(spec.choices)
+
+
+def test_every_family_has_a_row_with_its_page():
+    rows = re.findall(
+        r"^\| ([\w -]+) \|.*\| (SD1\.5|SDXL) \| .* \| (huggingface\.co/\S+/\S+) \|$", README, re.MULTILINE
+    )
+    bases = {name: base for name, base, _ in rows}
+    for family in MOTION_FAMILIES.values():
+        name, _, base = family.title.partition(" (")
+        assert bases[name] == base.rstrip(")")
 
 
 def blocks(kind):

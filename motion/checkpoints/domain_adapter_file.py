@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from motion.checkpoints.low_rank import LowRankWeights, pair_keys, read_deltas, split_role
-from motion.checkpoints.weight_file import Shape, open_weights
+from motion.checkpoints.format_types import Shapes
+from motion.checkpoints.low_rank import LayerKeys, LowRankWeights, pair_keys, read_deltas, split_role
+from motion.checkpoints.weight_file import open_weights
 
 _LAYER = re.compile(
     r"(?:unet\.)?(?P<block>(?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+)\."
@@ -23,7 +23,7 @@ class DomainAdapter(LowRankWeights):
     """
 
 
-def is_domain_adapter(shapes: Mapping[str, Shape]) -> bool:
+def is_domain_adapter(shapes: Shapes) -> bool:
     """True for keys in the original spelling; re-hosts in others are ordinary LoRAs, which the web UI applies."""
     names = [name for name, _ in filter(None, map(split_role, shapes))]
     return len(names) == len(shapes) > 0 and all(_spatial_layer(name) for name in names)
@@ -36,13 +36,22 @@ def load_domain_adapter(path: str | Path) -> DomainAdapter:
         CheckpointError: the file can't be read, is something else, or is damaged or incomplete.
     """
     with open_weights(path) as file:
-        layers = pair_keys(
-            file,
-            _spatial_layer,
-            "a domain adapter in its original spelling",
-            "Choose one such as v3_sd15_adapter; an ordinary LoRA goes into the web UI's own LoRA folder.",
-        )
-        return DomainAdapter(str(path), read_deltas(file, layers))
+        return DomainAdapter(str(path), read_deltas(file, domain_adapter_layers(file.shapes, path)))
+
+
+def domain_adapter_layers(shapes: Shapes, path: str | Path) -> dict[str, LayerKeys]:
+    """Layer in diffusers' names -> its tensors' keys, for a domain adapter; no data is read.
+
+    Raises:
+        CheckpointError: the file is something else, or incomplete.
+    """
+    return pair_keys(
+        shapes,
+        path,
+        _spatial_layer,
+        "a domain adapter in its original spelling",
+        "Choose one such as v3_sd15_adapter; an ordinary LoRA goes into the web UI's own LoRA folder.",
+    )
 
 
 def _spatial_layer(name: str) -> str | None:

@@ -41,7 +41,9 @@ def _is_control(shapes: Shapes) -> bool:
 
 
 def _is_lora(shapes: Shapes) -> bool:
-    return _some_key(shapes, r"lora_(?:up|down|[AB])\.|_lora\.(?:up|down)\.|\.lora\.(?:up|down)\.|\.hada_|\.lokr_")
+    return _some_key(
+        shapes, r"lora_(?:up|down|[AB])\.|_lora\.(?:up|down)\.|\.lora(?:_linear_layer)?\.(?:up|down)\.|\.hada_|\.lokr_"
+    )
 
 
 def _names_motion(shapes: Shapes) -> bool:

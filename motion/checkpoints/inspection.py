@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 
+from motion.checkpoints.domain_adapter_file import domain_adapter_layers
 from motion.checkpoints.file_formats import FILE_FORMATS, recognise
 from motion.checkpoints.format_types import AnyFormat, CustomMotion, FileFormat, Kind, MotionFormat, Shapes
-from motion.checkpoints.low_rank import split_role
+from motion.checkpoints.low_rank import layer_shapes, split_role
+from motion.checkpoints.motion_families import FAMILIES_WITH_MIDDLE, MOTION_FAMILIES
 from motion.checkpoints.motion_file import MotionHeader, read_motion, refuse_as_motion
-from motion.checkpoints.weight_file import read_header
-from motion.errors import CheckpointError
 from motion.checkpoints.motion_lora_base import UnknownBaseError, changes_middle, read_base
 from motion.checkpoints.motion_lora_file import motion_lora_layers
+from motion.checkpoints.weight_file import read_header
+from motion.errors import CheckpointError
 
 _GUESS = " (a guess by the file's name; its content fits others too)"
 _CHUNK_BYTES = 1 << 20
@@ -38,6 +40,9 @@ class Inspection:
         family_title: its name for people.
         family_is_a_guess: the content leaves other families possible; the file's name was asked.
         base: the Stable Diffusion family it belongs to, "sd15" or "sdxl"; None where none or not known.
+        base_unknown: why a motion LoRA's content can't tell its base; None for everything else.
+        made_for: ids of the families that a motion LoRA was made for, where its content tells; a module of another
+            family of its base takes it too, less the parts that it has no layers for.
         num_frames_trained: frames of a clip in the training of a motion module, the window to work in.
         max_frames: rows of its position table, the longest clip without windows.
         widths: channels per down level.
@@ -56,6 +61,8 @@ class Inspection:
     family_title: str | None = None
     family_is_a_guess: bool = False
     base: str | None = None
+    base_unknown: str | None = None
+    made_for: tuple[str, ...] = ()
     num_frames_trained: int | None = None
     max_frames: int | None = None
     widths: tuple[int, ...] = ()
@@ -111,7 +118,8 @@ def describe(report: Inspection) -> str:
         "what": report.title,
         "kind": report.kind,
         "family": report.family and f"{report.family_title} [{report.family}]" + _GUESS * report.family_is_a_guess,
-        "base model": report.base,
+        "base model": report.base or (report.base_unknown and f"not known. {report.base_unknown}"),
+        "made for": " or ".join(MOTION_FAMILIES[family].title for family in report.made_for),
         "trained on": report.num_frames_trained and f"{report.num_frames_trained} frames",
         "longest clip": report.max_frames and f"{report.max_frames} frames without windows",
         "widths": ", ".join(map(str, report.widths)),
@@ -169,7 +177,28 @@ def _report_other(common: _Common, found: FileFormat | None) -> Inspection:
         kind = "unknown" if found is None else found.kind
         title = "a file of an unknown kind" if found is None else found.title
         return common.report(kind, title, base=found and found.base, reason=reason)
-    return common.report(found.kind, found.title, base=found.base, usable=True)
+    try:
+        facts = _read_low_rank(common, found)
+    except CheckpointError as error:
+        return common.report(found.kind, found.title, base=found.base, reason=_explain(error))
+    return common.report(found.kind, found.title, usable=True, **facts)
+
+
+def _read_low_rank(common: _Common, found: FileFormat) -> dict[str, Any]:
+    """Fields of the report on a domain adapter or a motion LoRA.
+
+    Raises:
+        CheckpointError: loading it would fail.
+    """
+    if found.kind == "domain_adapter":
+        domain_adapter_layers(common.shapes, common.path)
+        return {"base": found.base}
+    layers = layer_shapes(common.shapes, motion_lora_layers(common.shapes, common.path))
+    try:
+        base = read_base(layers.items())
+    except UnknownBaseError as error:
+        return {"base_unknown": str(error)}
+    return {"base": base, "made_for": FAMILIES_WITH_MIDDLE if changes_middle(layers) else ()}
 
 
 def _report_motion(common: _Common, header: MotionHeader) -> Inspection:

@@ -20,7 +20,7 @@ from motion.errors import CheckpointError
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 _logger = logging.getLogger(__name__)
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -152,4 +152,7 @@ class _CachedReport:
     @classmethod
     def from_json(cls, content: list[Any]) -> _CachedReport:
         mtime_ns, size, fields = content
-        return cls(mtime_ns, size, Inspection(**{**fields, "widths": tuple(fields["widths"])}))
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return cls(mtime_ns, size, Inspection(**values))

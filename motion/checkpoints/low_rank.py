@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from motion.checkpoints.file_formats import recognise
+from motion.checkpoints.format_types import Shapes
 from motion.checkpoints.weight_file import WeightFile
 from motion.errors import CheckpointError
 
@@ -97,22 +99,24 @@ def split_role(key: str) -> tuple[str, str] | None:
 
 
 def pair_keys(
-    file: WeightFile, layer_of: Callable[[str], str | None], wanted: str, remedy: str
+    shapes: Shapes, path: str | Path, layer_of: Callable[[str], str | None], wanted: str, remedy: str
 ) -> dict[str, LayerKeys]:
-    """Layer -> keys of its tensors, in the file's order.
+    """Layer -> keys of its tensors, in the file's order; no tensor data is read.
 
     Args:
-        file: an open file.
+        shapes: key -> shape of the file.
+        path: the file, for messages.
         layer_of: name of a layer as the file spells it -> ours; None for a layer of another kind.
         wanted: what the file should be, with its article, for messages.
         remedy: what to do with a file that is something else.
 
     Raises:
-        CheckpointError: tensors for anything else are in the file, one is there twice, or a pair is incomplete.
+        CheckpointError: tensors for anything else are in the file, one is there twice, or a pair is incomplete or of
+            shapes that don't go together.
     """
     roles: dict[str, dict[str, str]] = {}
     strangers = []
-    for key in file:
+    for key in shapes:
         name, role = split_role(key) or ("", "")
         layer = layer_of(name)
         if layer is None:
@@ -120,40 +124,51 @@ def pair_keys(
             continue
         first = roles.setdefault(layer, {}).setdefault(role, key)
         if first != key:
-            raise CheckpointError(file.path, f"It holds one tensor twice, as `{first}` and as `{key}`.", _INCOMPLETE)
+            raise CheckpointError(path, f"It holds one tensor twice, as `{first}` and as `{key}`.", _INCOMPLETE)
     if strangers:
-        raise _refuse(file, strangers, bool(roles), wanted, remedy)
+        raise _refuse(shapes, path, strangers, bool(roles), wanted, remedy)
     for keys in roles.values():
         if missing := {"down", "up"} - keys.keys():
             there = next(iter(keys.values()))
-            raise CheckpointError(file.path, f"`{there}` has no `{missing.pop()}` beside it.", _INCOMPLETE)
-    return {layer: LayerKeys(keys["down"], keys["up"], keys.get("alpha")) for layer, keys in roles.items()}
+            raise CheckpointError(path, f"`{there}` has no `{missing.pop()}` beside it.", _INCOMPLETE)
+    layers = {layer: LayerKeys(keys["down"], keys["up"], keys.get("alpha")) for layer, keys in roles.items()}
+    for layer_keys in layers.values():
+        _check_pair(shapes, path, layer_keys)
+    return layers
+
+
+def layer_shapes(shapes: Shapes, layers: Mapping[str, LayerKeys]) -> dict[str, tuple[int, int]]:
+    """Layer -> shape (out_features, in_features) of the weight that it changes, for pairs as `pair_keys` gives them."""
+    return {layer: (shapes[keys.up][0], shapes[keys.down][1]) for layer, keys in layers.items()}
 
 
 def read_deltas(file: WeightFile, layers: Mapping[str, LayerKeys]) -> dict[str, LowRankDelta]:
     """Read every layer's change into memory of its own.
 
     Raises:
-        CheckpointError: a tensor has a wrong shape or dtype, or holds NaN or infinity.
+        CheckpointError: a tensor has a wrong dtype, or holds NaN or infinity; an alpha is no single number.
     """
     return {layer: _read_delta(file, keys) for layer, keys in layers.items()}
 
 
-def _read_delta(file: WeightFile, keys: LayerKeys) -> LowRankDelta:
-    down, up = file.shapes[keys.down], file.shapes[keys.up]
+def _check_pair(shapes: Shapes, path: str | Path, keys: LayerKeys) -> None:
+    down, up = shapes[keys.down], shapes[keys.up]
     if len(down) != 2 or len(up) != 2 or down[0] != up[1] or 0 in (*down, *up):
         reason = (
             f"`{keys.down}` and `{keys.up}` must have shapes [rank, in] and [out, rank] of one rank, "
             f"got {list(down)} and {list(up)}."
         )
-        raise CheckpointError(file.path, reason, _INCOMPLETE)
+        raise CheckpointError(path, reason, _INCOMPLETE)
+
+
+def _read_delta(file: WeightFile, keys: LayerKeys) -> LowRankDelta:
     scale = 1.0
     if keys.alpha is not None:
         alpha = _read_finite(file, keys.alpha)
         if alpha.numel() != 1:
             reason = f"`{keys.alpha}` must be one number, got shape {list(alpha.shape)}."
             raise CheckpointError(file.path, reason, _INCOMPLETE)
-        scale = alpha.item() / down[0]
+        scale = alpha.item() / file.shapes[keys.down][0]
     return LowRankDelta(keys.down, _read_finite(file, keys.down), _read_finite(file, keys.up), scale)
 
 
@@ -167,12 +182,14 @@ def _read_finite(file: WeightFile, key: str) -> Tensor:
     return tensor.clone().contiguous()
 
 
-def _refuse(file: WeightFile, strangers: Iterable[str], partly: bool, wanted: str, remedy: str) -> CheckpointError:
+def _refuse(
+    shapes: Shapes, path: str | Path, strangers: Iterable[str], partly: bool, wanted: str, remedy: str
+) -> CheckpointError:
     stranger = next(iter(strangers))
     if partly:
-        return CheckpointError(file.path, f"It is {wanted} in part only: `{stranger}` is something else.", remedy)
-    found = recognise(file.shapes)
+        return CheckpointError(path, f"It is {wanted} in part only: `{stranger}` is something else.", remedy)
+    found = recognise(shapes)
     # A file may be called so for the names in it and yet hold layers that we don't know.
     title = None if found is None or found.title in wanted else found.title
     what = f"with tensors such as `{stranger}`" if title is None else f"but {title}"
-    return CheckpointError(file.path, f"This is not {wanted}, {what}.", remedy)
+    return CheckpointError(path, f"This is not {wanted}, {what}.", remedy)

@@ -62,6 +62,9 @@ MOTION_FAMILIES: dict[str, MotionFamily] = {
     )
 }
 
+# The families whose modules have one in the UNet's middle block; everything that is trained on them has its keys.
+FAMILIES_WITH_MIDDLE = ("sd15_v2", "animate_lcm")
+
 # Asked only where content can't tell. A v1 name has no second version behind it: mm_sd_v15_v2 is no v1.
 _NAME_HINTS = {
     "sd15_v1": re.compile(r"v1(?:[-_.]?[45])?(?![-_.]?v?\d)"),

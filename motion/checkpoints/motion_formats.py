@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from motion.checkpoints.format_types import MotionFormat, MotionLayout, Shapes
+from motion.checkpoints.motion_families import FAMILIES_WITH_MIDDLE
 
 _LEVEL = r"(?:(?:down|up)_blocks\.\d+|mid_block)\."
 _BLOCK = r"transformer_blocks\.\d+\."
@@ -99,7 +100,7 @@ def _families(layout: MotionLayout) -> tuple[str, ...]:
 def _families_of_any_writer(layout: MotionLayout) -> tuple[str, ...]:
     """As `_families`, for writers that store position tables, or leave them out, for every family alike."""
     if layout.num_levels == 4 and layout.has_mid:
-        return ("sd15_v2", "animate_lcm")
+        return FAMILIES_WITH_MIDDLE
     return _families(layout)
 
 

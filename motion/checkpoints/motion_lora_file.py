@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from motion.checkpoints.low_rank import LowRankWeights, pair_keys, read_deltas, split_role
-from motion.checkpoints.weight_file import Shape, open_weights
+from motion.checkpoints.format_types import Shapes
+from motion.checkpoints.low_rank import LayerKeys, LowRankWeights, pair_keys, read_deltas, split_role
+from motion.checkpoints.motion_lora_base import UnknownBaseError, read_base
+from motion.checkpoints.weight_file import open_weights
 
 # A1111's re-hosts join the same names by underscores; peft and diffusers put their own prefixes before them and leave
 # `temporal_transformer` out.
@@ -31,8 +32,16 @@ class MotionLora(LowRankWeights):
     "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q".
     """
 
+    @property
+    def base(self) -> str | None:
+        """The Stable Diffusion family that it belongs to, "sd15" or "sdxl"; None where its content can't tell."""
+        try:
+            return read_base((name, delta.shape) for name, delta in self.deltas.items())
+        except UnknownBaseError:
+            return None
 
-def is_motion_lora(shapes: Mapping[str, Shape]) -> bool:
+
+def is_motion_lora(shapes: Shapes) -> bool:
     """True for the keys of a motion LoRA, in any spelling."""
     return any(_motion_layer(name) is not None for name, _ in filter(None, map(split_role, shapes)))
 
@@ -44,13 +53,22 @@ def load_motion_lora(path: str | Path) -> MotionLora:
         CheckpointError: the file can't be read, is something else, or is damaged or incomplete.
     """
     with open_weights(path) as file:
-        layers = pair_keys(
-            file,
-            _motion_layer,
-            "a motion LoRA",
-            "Choose a motion LoRA; an ordinary LoRA goes into the web UI's own LoRA folder.",
-        )
-        return MotionLora(str(path), read_deltas(file, layers))
+        return MotionLora(str(path), read_deltas(file, motion_lora_layers(file.shapes, path)))
+
+
+def motion_lora_layers(shapes: Shapes, path: str | Path) -> dict[str, LayerKeys]:
+    """Layer as `MotionModel` names it -> its tensors' keys, for a motion LoRA in any spelling; no data is read.
+
+    Raises:
+        CheckpointError: the file is something else, or incomplete.
+    """
+    return pair_keys(
+        shapes,
+        path,
+        _motion_layer,
+        "a motion LoRA",
+        "Choose a motion LoRA; an ordinary LoRA goes into the web UI's own LoRA folder.",
+    )
 
 
 def _motion_layer(name: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from modules import processing, shared
 
+from motion.checkpoints.motion_lora_file import MotionLora
 from motion.context.plan import WindowPlan
 from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.adapter import HostAdapter
@@ -20,6 +21,7 @@ from motion.host.module_files import LoadedModule, ModelFiles
 from motion.host.prompt_tags import requests_in_field, take_tags_from_prompts
 from motion.host.sample_hook import set_generation
 from motion.injection.inject import matching_sites
+from motion.injection.motion_lora import check_motion_lora
 from motion.session import MotionSession
 from motion.settings import SEED_BEHAVIOURS, MotionSettings, field_specs
 
@@ -136,7 +138,7 @@ class ClipGeneration:
             settings,
             loaded.model,
             loaded.family,
-            loras=[(self._files.load_lora(request.name), request) for request in requests],
+            loras=[(self._load_lora(request.name, loaded), request) for request in requests],
             adapter=self._files.load_adapter(settings.domain_adapter) if settings.domain_adapter else None,
         )
         self._lcm_original_steps = loaded.family.lcm_original_steps
@@ -180,6 +182,11 @@ class ClipGeneration:
             )
         matching_sites(host.unet(), loaded.model)
         return loaded
+
+    def _load_lora(self, name: str, loaded: LoadedModule) -> MotionLora:
+        lora = self._files.load_lora(name)
+        check_motion_lora(loaded.model, loaded.family.base, lora)
+        return lora
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """A denoiser step begins (`on_cfg_denoiser`)."""

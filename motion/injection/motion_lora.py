@@ -12,9 +12,28 @@ from torch import Tensor, nn
 
 from motion.checkpoints.low_rank import LowRankDelta
 from motion.checkpoints.motion_lora_file import MotionLora
+from motion.errors import CheckpointError
 from motion.injection.low_rank_branch import FramesOfCall, FrameWeights, LowRankBranch
 
 logger = logging.getLogger(__name__)
+
+
+def check_motion_lora(motion_model: nn.Module, base: str, lora: MotionLora) -> None:
+    """See that a motion LoRA and a motion module go together, before anything is changed.
+
+    Args:
+        motion_model: the module.
+        base: the Stable Diffusion family that the module belongs to.
+        lora: the LoRA.
+
+    Raises:
+        CheckpointError: the LoRA belongs to another family, or has a part for which the module has no layer, or one of
+            another shape.
+    """
+    if lora.base not in (None, base):
+        reason = f"This motion LoRA was made for {lora.base}, and the chosen motion module is for {base}."
+        raise CheckpointError(lora.path, reason, f"Choose a motion LoRA for {base}, or take its tag out.")
+    _fitting_deltas(motion_model, lora)
 
 
 @contextmanager
@@ -36,7 +55,7 @@ def motion_loras_merged(motion_model: nn.Module, loras: Iterable[tuple[MotionLor
     """
     terms: dict[str, list[tuple[float, LowRankDelta]]] = defaultdict(list)
     for lora, weight in loras:
-        for name, delta in _fitting_deltas(motion_model, lora):
+        for name, delta in _deltas_in_use(motion_model, lora):
             if weight != 0:
                 terms[name].append((weight, delta))
     with ExitStack() as stack:
@@ -71,25 +90,30 @@ def motion_loras_hooked(
         for lora, weights in loras:
             frames = None if isinstance(weights, (int, float)) else FrameWeights(weights, frames_of_call)
             strength = float(weights) if isinstance(weights, (int, float)) else float(any(weights))
-            for name, delta in _fitting_deltas(motion_model, lora):
+            for name, delta in _deltas_in_use(motion_model, lora):
                 if strength != 0:
                     branch = LowRankBranch(delta, strength, frames)
                     stack.callback(motion_model.get_submodule(name).register_forward_hook(branch).remove)
         yield
 
 
-def _fitting_deltas(motion_model: nn.Module, lora: MotionLora) -> Iterator[tuple[str, LowRankDelta]]:
-    """Layer -> change, all checked before the first is used."""
+def _deltas_in_use(motion_model: nn.Module, lora: MotionLora) -> list[tuple[str, LowRankDelta]]:
+    """As `_fitting_deltas`, and the log says what is left out."""
+    used = _fitting_deltas(motion_model, lora)
+    if skipped := len(lora.deltas) - len(used):
+        logger.info("%s: %d parts for a middle block left out; this motion module has none", lora.path, skipped)
+    return used
+
+
+def _fitting_deltas(motion_model: nn.Module, lora: MotionLora) -> list[tuple[str, LowRankDelta]]:
+    """Layer and change, all checked before the first is used."""
     layers = dict(motion_model.named_modules())
     has_middle = any(name.startswith("mid_block.") for name in layers)
-    skipped = {name for name in lora.deltas if name.startswith("mid_block.")} if not has_middle else set()
-    if skipped:
-        logger.info("%s: %d parts for a middle block left out; this motion module has none", lora.path, len(skipped))
-    used = {name: delta for name, delta in lora.deltas.items() if name not in skipped}
-    for name, delta in used.items():
+    used = [(name, delta) for name, delta in lora.deltas.items() if has_middle or not name.startswith("mid_block.")]
+    for name, delta in used:
         weight = getattr(layers.get(name), "weight", None)
         lora.check_fits(delta, None if weight is None else tuple(weight.shape))
-    yield from used.items()
+    return used
 
 
 def _merged(base: Tensor, terms: Iterable[tuple[float, LowRankDelta]]) -> Tensor:

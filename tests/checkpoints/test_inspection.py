@@ -27,8 +27,8 @@ MOTION = {
     "hsxl_temporal_layers": ("hotshot_xl", "sdxl", 8, 24),
 }
 OTHERS = {
-    "v2_lora_ZoomIn": ("motion_lora", None, True, "None"),
-    "mm_sd15_v2_lora_ZoomIn": ("motion_lora", None, True, "None"),
+    "v2_lora_ZoomIn": ("motion_lora", "sd15", True, "None"),
+    "mm_sd15_v2_lora_ZoomIn": ("motion_lora", "sd15", True, "None"),
     "v3_sd15_adapter": ("domain_adapter", "sd15", True, "None"),
     "sd15-pruned-core": (
         "checkpoint",

@@ -10,7 +10,7 @@ from motion.checkpoints.weight_file import read_shapes
 from motion.errors import CheckpointError
 from motion.models.temporal_transformer import sinusoidal_table
 from tests.checkpoints.files import diffusers_names, fill, narrow_shape, narrow_tensors, write_tensors
-from tests.manifests import manifest_shapes
+from tests.manifests import manifest_names, manifest_shapes
 
 CPU = torch.device("cpu")
 # manifest: family, rows of the position table
@@ -38,6 +38,7 @@ OTHERS = {
     "mm_sd15_v2_lora_ZoomIn": "a motion LoRA",
     "v3_sd15_adapter": "a domain adapter",
     "sd15-pruned-core": "a Stable Diffusion 1 checkpoint.*models/Stable-diffusion",
+    "v1-5-pruned-emaonly": "a Stable Diffusion 1 checkpoint.*models/Stable-diffusion",
     "sd_xl_base_1.0": "an SDXL checkpoint.*models/Stable-diffusion",
     "svd": "a Stable Video Diffusion checkpoint",
 }
@@ -70,7 +71,8 @@ def test_facts_of_the_families():
     assert {each.beta_schedule.start for each in MOTION_FAMILIES.values()} == {0.00085}
 
 
-@pytest.mark.parametrize(("suffix", "dtype"), [(".ckpt", torch.float32), (".safetensors", torch.float16)])
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family_and_weights(tmp_path, name, suffix, dtype):
     family_id, length = FAMILIES[name]
@@ -198,13 +200,19 @@ def test_caller_overrides_the_family(tmp_path):
             inspect_motion_file(path, family=wrong)
 
 
+def test_every_recorded_file_is_loaded_or_refused():
+    assert sorted({**FAMILIES, **OTHERS}) == manifest_names()
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_files_are_refused_by_name(tmp_path, name):
+def test_other_files_are_refused_by_name(tmp_path, name, dtype, suffix):
     shapes = {key: (1,) * len(shape) for key, shape in manifest_shapes(name).items()}
-    if name.startswith("sd"):
-        shapes["model.diffusion_model.input_blocks.0.0.weight"] = (1, 4, 1, 1)
+    if (unet_input := "model.diffusion_model.input_blocks.0.0.weight") in shapes:
+        shapes[unet_input] = (1, 4, 1, 1)
     path = write_tensors(
-        tmp_path / "mm_sd_v15_v2.safetensors", {key: torch.zeros(shape) for key, shape in shapes.items()}
+        tmp_path / f"mm_sd_v15_v2{suffix}", {key: torch.zeros(shape, dtype=dtype) for key, shape in shapes.items()}
     )
     with pytest.raises(CheckpointError, match=f"mm_sd_v15_v2.*This is {OTHERS[name]}.* Choose .*AnimateDiff v1"):
         load_motion_model(path, device=CPU, dtype=None)

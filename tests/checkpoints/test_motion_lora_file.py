@@ -80,6 +80,22 @@ def test_every_spelling_is_the_same_lora(tmp_path, original, spelling, suffix):
     assert delta.shape == (32, 32)
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("name", ["v2_lora_ZoomIn", "mm_sd15_v2_lora_ZoomIn", "v3_sd15_adapter"])
+def test_every_tensor_of_a_public_file_has_its_place(tmp_path, name, dtype, suffix):
+    tensors = narrow_tensors(name, dtype)
+    load = load_domain_adapter if name == "v3_sd15_adapter" else load_motion_lora
+    loaded = load(write_tensors(tmp_path / f"file{suffix}", tensors))
+    places = [tensor for delta in loaded.deltas.values() for tensor in (delta.down, delta.up)]
+    assert len(places) == len(tensors)
+    assert {tensor.dtype for tensor in places} == {dtype}
+    by_key = {delta.key: delta for delta in loaded.deltas.values()}
+    assert all(torch.equal(delta.down, tensors[key]) for key, delta in by_key.items())
+    ups = {key: tensors[re.sub(r"down(?=\.weight$)", "up", key)] for key in by_key}
+    assert all(torch.equal(delta.up, ups[key]) for key, delta in by_key.items())
+
+
 def original_parameters():
     return set(manifest_shapes("mm_sd_v15_v2"))
 

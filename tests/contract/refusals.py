@@ -12,6 +12,10 @@ CASES = {
     "another width": ({"motion_module": "wrong/wrong-width.safetensors"}, "channels"),
     "SDXL beta": ({"motion_module": "wrong/sdxl-beta.safetensors"}, "checkpoint, which is sd15.*sdxl"),
     "motion LoRA": ({"motion_module": "wrong/motion-lora.safetensors"}, "LoRA"),
+    "SDXL motion LoRA": (
+        {"motion_loras": "<lora:sdxl-motion-lora:1>"},
+        "sdxl-motion-lora.*was made for sdxl.*motion module is for sd15",
+    ),
     "web page": ({"motion_module": "wrong/web-page.safetensors"}, "HTML|web page"),
     "empty file": ({"motion_module": "wrong/empty.safetensors"}, "empty"),
     "no frames": ({"num_frames": 0}, "num_frames.*from 1 to"),

@@ -166,6 +166,16 @@ def write_motion_module(path: Path, manifest: str, *, widths: Widths = NARROW, s
     return path
 
 
+def sdxl_motion_lora(first_level: int = 320) -> dict[str, Tensor]:
+    """Key -> tensor of a motion LoRA for the modules on SDXL's way up; none is published yet."""
+    layer = "motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora"
+    return {
+        f"up_blocks.{level}.{layer}.{role}.weight": torch.full(shape, 0.1)
+        for level, width in enumerate((4 * first_level, 2 * first_level, first_level))
+        for role, shape in (("down", (4, width)), ("up", (width, 4)))
+    }
+
+
 def write_small_decoder(folder: Path) -> Path:
     """TAESD's decoder by the name under which web UIs look for it; it needs a fiftieth of the autoencoder's time."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,6 +196,7 @@ def write_other_files(folder: Path) -> None:
     write_motion_module(folder / "wrong-width.safetensors", "mm_sd_v15_v2", widths=replace(NARROW, model_channels=64))
     write_motion_module(folder / "sdxl-beta.safetensors", "mm_sdxl_v10_beta")
     write_motion_module(folder / "motion-lora.safetensors", "v2_lora_ZoomIn")
+    save_file(sdxl_motion_lora(NARROW.model_channels), folder / "sdxl-motion-lora.safetensors")
     (folder / "web-page.safetensors").write_text("<!DOCTYPE html><html><body>Please log in</body></html>")
     (folder / "empty.safetensors").write_bytes(b"")
 

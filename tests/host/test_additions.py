@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from motion.errors import SettingsError
+from motion.errors import CheckpointError, SettingsError
 from motion.injection.beta_schedule import LAST_ALPHA_OF_ZERO_SNR, alphas_cumprod, with_zero_terminal_snr
 from motion.protocols import BetaSchedule
 from motion.standalone import shared
 from motion.standalone.script_base import Script
+from tests.contract.weights import sdxl_motion_lora
 from tests.host.conftest import FRAMES
 from tests.networks import assert_same_state, state_of
+from tests.standalone import tiny_host
 
 
 def pixels(processed):
@@ -66,6 +69,27 @@ def test_frames_with_different_tags_are_refused(studio):
 
     with pytest.raises(SettingsError, match="All frames and both passes of a clip must have the same motion LoRAs"):
         studio.clip(neighbours=[Prompts()])
+
+
+@pytest.fixture
+def sdxl_lora(module_folder):
+    path = module_folder / "xl-pan.safetensors"
+    save_file(sdxl_motion_lora(), path)
+    yield path
+    path.unlink()
+
+
+@pytest.mark.parametrize("scale", [1, 0])
+def test_a_lora_of_another_base_is_refused_before_sampling(studio, sdxl_lora, scale):
+    p = studio.job({"motion_loras": "<lora:pan:0.8> <lora:xl-pan:0.8>", "motion_scale": scale})
+    calls = []
+    handle = studio.model.model.diffusion_model.register_forward_pre_hook(lambda *args: calls.append(args))
+    try:
+        with pytest.raises(CheckpointError, match=r"xl-pan.*made for sdxl, .*module is for sd15\. Choose") as caught:
+            tiny_host.run(p)
+    finally:
+        handle.remove()
+    assert (caught.value.status_code, calls) == (422, [])
 
 
 def test_adapter_changes_the_clip_and_leaves_no_trace(studio, plain):

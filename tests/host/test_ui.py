@@ -1,5 +1,8 @@
 """The accordion's choosers and the line that describes the chosen module, as a page gets them."""
 
+import os
+import shutil
+
 import gradio as gr
 import pytest
 
@@ -45,6 +48,29 @@ def test_families_of_other_packages_are_offered(files, package):
 
 def test_only_known_families_are_offered_without_such_packages(files):
     assert families_of(build(files)[1]["module_family"]) == ["auto", *MOTION_FAMILIES]
+
+
+def test_a_motion_lora_that_is_chosen_becomes_a_tag_which_a_clip_takes(files, studio):
+    page, controls = build(files)
+    offered = next(block for block in page.blocks.values() if block.elem_id == "txt2img_motion_add_lora")
+    assert [value for _, value in offered.choices] == ["pan.safetensors", "zoom.safetensors"]
+    text = controls["motion_loras"].value
+    for name in ("pan.safetensors", "zoom.safetensors", None):
+        text, choice = answer(page, "txt2img_motion_add_lora", "input", text, name)
+        assert choice["value"] is None
+    assert text == "<lora:pan:1.0> <lora:zoom:1.0>"
+    assert f'Motion LoRAs: "{text}"' in studio.clip({"motion_loras": text}).infotexts[0]
+
+
+def test_refresh_offers_files_that_came_since(files, module_folder):
+    page, _ = build(files)
+    new = shutil.copy(module_folder / "v3.safetensors", module_folder / "newer.safetensors")
+    try:
+        modules = answer(page, "txt2img_motion_refresh", "click")[0]["choices"]
+    finally:
+        os.remove(new)
+    assert "newer.safetensors" in modules
+    assert "newer.safetensors" not in answer(page, "txt2img_motion_refresh", "click")[0]["choices"]
 
 
 def test_status_of_a_new_page_follows_the_defaults_that_the_host_restored(files):

@@ -11,7 +11,7 @@ from motion.checkpoints.low_rank import LowRankDelta
 from motion.checkpoints.motion_lora_file import MotionLora, load_motion_lora
 from motion.errors import CheckpointError, InjectionError
 from motion.injection import injected
-from motion.injection.motion_lora import motion_loras_hooked, motion_loras_merged
+from motion.injection.motion_lora import check_motion_lora, motion_loras_hooked, motion_loras_merged
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 from tests.checkpoints.files import write_tensors
 from tests.goldens import read_golden
@@ -187,6 +187,27 @@ def test_windows_tell_which_frames_they_hold(motion, loras):
     with motion_loras_hooked(motion, [(loras[0], weights)], lambda n: range(n - 1)):
         with pytest.raises(InjectionError, match="got 4 frames as"):
             run(motion)
+
+
+def test_a_lora_of_another_base_is_refused_as_that(loras):
+    motion = make_motion()
+    before = state_of(motion)
+    with pytest.raises(
+        CheckpointError, match=r"lora1.*made for sd15, and the chosen motion module is for sdxl\. Choose"
+    ):
+        check_motion_lora(motion, "sdxl", loras[0])
+    check_motion_lora(motion, "sd15", loras[0])
+    assert_same_state(before, state_of(motion))
+
+
+def test_a_lora_that_fits_any_base_is_compared_layer_by_layer(loras):
+    first = {name: delta for name, delta in loras[0].deltas.items() if name.startswith("down_blocks.0.")}
+    anywhere = MotionLora("anywhere.safetensors", first)
+    for base in ("sd15", "sdxl"):
+        check_motion_lora(make_motion(mid=False), base, anywhere)
+    wide = MotionModel(MotionModuleConfig((64,), (64,), None, 8))
+    with pytest.raises(CheckpointError, match=r"anywhere.*`down_blocks.0.*` changes .*, but it is \[64, 64\] here"):
+        check_motion_lora(wide, "sdxl", anywhere)
 
 
 def test_middle_parts_are_left_out_once_told(motion, loras, caplog):
