@@ -28,6 +28,7 @@ FORMATS = ("MP4", "GIF", "PNG")
 SEED_BEHAVIOURS = ("per frame", "same for all frames")
 CONTEXT_SCHEDULES = ("uniform", "looped", "static", "batched", "views")
 FUSE_METHODS = ("pyramid", "flat", "relative", "overlap-linear", "gaussian")
+PROMPT_INTERPOLATIONS = ("slerp", "lerp")
 BETA_SCHEDULES = ("auto", "host", "linear", "scaled linear", "SDXL 0.020")
 
 
@@ -61,6 +62,7 @@ class MotionSettings:
         closed_loop: the clip's last frame leads to its first.
         context_schedule: where windows lie, of CONTEXT_SCHEDULES.
         fuse_method: what a window counts for each of its frames, of FUSE_METHODS.
+        prompt_interpolation: how a frame between two keyframes of a prompt is made of both, of PROMPT_INTERPOLATIONS.
     """
 
     enabled: bool = _field(
@@ -180,16 +182,6 @@ class MotionSettings:
         step=0.05,
     )
 
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:
-        """Checked settings from raw values by field name; missing fields take their defaults.
-
-        Raises:
-            SettingsError: unknown field, wrong type, or a value out of range.
-        """
-        specs = field_specs()
-        _refuse_unknown(mapping, list(specs))
-        return cls(**{name: specs[name].parse(specs[name], name, value) for name, value in mapping.items()})
     context_length: int = _field(
         0,
         parse_integer,
@@ -249,7 +241,26 @@ class MotionSettings:
         info="How overlapping windows are blended.",
         choices=FUSE_METHODS,
     )
+    prompt_interpolation: str = _field(
+        "slerp",
+        parse_choice,
+        control="choice",
+        label="Between keyframes",
+        infotext="Motion prompt travel",
+        info="How frames between two keyframes of the prompt are made of both.",
+        choices=PROMPT_INTERPOLATIONS,
+    )
 
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:
+        """Checked settings from raw values by field name; missing fields take their defaults.
+
+        Raises:
+            SettingsError: unknown field, wrong type, or a value out of range.
+        """
+        specs = field_specs()
+        _refuse_unknown(mapping, list(specs))
+        return cls(**{name: specs[name].parse(specs[name], name, value) for name, value in mapping.items()})
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[Any]) -> MotionSettings:

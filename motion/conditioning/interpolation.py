@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-INTERPOLATIONS = ("slerp", "lerp")
 _NEARLY_PARALLEL = 0.9995
 
 

@@ -24,7 +24,7 @@ one space) means the same here; "8:text", which there falls silently into the ta
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from motion.conditioning.keyframes import Key, parse_key
 from motion.errors import SettingsError
@@ -63,11 +63,13 @@ class TravelPrompt:
         head: lines before the first keyframe.
         keyframes: keyframe lines as written; empty for an ordinary prompt.
         tail: lines after the last keyframe.
+        has_backslashes: a backslash that made a line text was taken away.
     """
 
     head: tuple[str, ...]
     keyframes: tuple[Keyframe, ...] = ()
     tail: tuple[str, ...] = ()
+    has_backslashes: bool = field(default=False, compare=False)
 
     @property
     def is_travel(self) -> bool:
@@ -104,10 +106,12 @@ def read_prompt(text: str) -> TravelPrompt:
     for line in (*lines[:begin], *lines[end:]):
         if places and _is_special(line):
             raise _malformed(line, "beside keyframes, a line that begins with a number and a colon must be one")
+    head, tail = (tuple(map(_unescaped, part)) for part in (lines[:begin], lines[end:]))
     return TravelPrompt(
-        tuple(_unescaped(line) for line in lines[:begin]),
-        tuple(frame for frame in keyframes[begin:end] if frame is not None),
-        tuple(_unescaped(line) for line in lines[end:]),
+        head,
+        tuple(frame for frame in keyframes if frame is not None),
+        tail,
+        has_backslashes=(*head, *tail) != (*lines[:begin], *lines[end:]),
     )
 
 

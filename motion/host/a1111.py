@@ -15,7 +15,7 @@ Learned from the running host:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -37,6 +37,7 @@ class A1111Host:
     """
 
     name = "A1111"
+    guides_by_prompt_weights = True
 
     def __init__(self, p: Any, num_frames: int) -> None:
         self._p = p
@@ -99,6 +100,10 @@ class A1111Host:
         """Set what belongs to the sampler of this pass, which has just been made."""
         if lcm_original_steps is not None:
             set_lcm_steps(self._p.sampler, self._p.sd_model.alphas_cumprod, lcm_original_steps)
+
+    def frame_guidance(self, ratios: Sequence[float]) -> AbstractContextManager[None]:
+        """Nothing to do: the weights of the prompts do it, picture by picture."""
+        return nullcontext()
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """Take the rows of a denoiser step, as `on_cfg_denoiser` sees them. What is wrong is said in the next call."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -10,7 +12,13 @@ from motion.protocols import ModelHost
 
 
 class HostAdapter(ModelHost, Protocol):
-    """One request in one kind of web UI, from the hook `process` on: before it, the model may still change."""
+    """One request in one kind of web UI, from the hook `process` on: before it, the model may still change.
+
+    Attributes:
+        guides_by_prompt_weights: guidance multiplies by the weight of each picture's prompt, which may differ.
+    """
+
+    guides_by_prompt_weights: bool
 
     def base(self) -> str:
         """Family of the checkpoint that is loaded now: "sd15", "sd2" or "sdxl", as `MotionFamily.base` names them.
@@ -24,6 +32,16 @@ class HostAdapter(ModelHost, Protocol):
 
         Args:
             lcm_original_steps: timesteps of the training that LCM's steps are chosen from; None leaves the host's.
+        """
+        ...
+
+    def frame_guidance(self, ratios: Sequence[float]) -> AbstractContextManager[None]:
+        """While in the context, guide frame i by `ratios[i]` times the request's CFG scale.
+
+        Nothing to do where `guides_by_prompt_weights`.
+
+        Raises:
+            SettingsError: this web UI can't, with this CFG scale.
         """
         ...
 

@@ -21,7 +21,7 @@ devices and memory is read in their code, since they ran without a graphics card
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ import torch
 from modules import sd_samplers, shared
 from torch import Tensor
 
-from motion.errors import InjectionError
+from motion.errors import InjectionError, SettingsError
 from motion.host.adapter import set_lcm_steps
 from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
 from motion.protocols import BetaSchedule, FrameRows, Placement
@@ -46,13 +46,15 @@ class ForgeObjectsHost(ABC):
     """
 
     name: str
+    guides_by_prompt_weights = False  # of all pictures' weights the last one's is taken
 
     def __init__(self, p: Any, num_frames: int) -> None:
         self._p = p
         self._num_frames = num_frames
         self._in_schedule: Any = None
         self._reserved_bytes = 0
-        self._reserved_in: Any = None
+        self._guidance: tuple[float, ...] | None = None
+        self._patched: tuple[Any, Any, Any] | None = None
         self._before_sampling = [(owner, name, getattr(owner, name)) for owner, name in self._overridden()]
 
     @abstractmethod
@@ -108,22 +110,47 @@ class ForgeObjectsHost(ABC):
             yield
         finally:
             self._reserved_bytes = 0
-            if self._reserved_in is not None:
-                forge_objects, patcher, before = self._reserved_in
-                self._reserved_in = None
-                if forge_objects.unet is patcher:
-                    forge_objects.unet = before
+            self._take_back_patcher()
+
+    @contextmanager
+    def frame_guidance(self, ratios: Sequence[float]) -> Iterator[None]:
+        """Move each frame's guided prediction along the line from its unguided one.
+
+        Raises:
+            SettingsError: the request's CFG scale is 1, at which these hosts leave the negative prompt out.
+        """
+        if self._p.cfg_scale == 1:
+            raise SettingsError(
+                f"`cfg` in a prompt needs a CFG scale other than 1 in {self.name}, got 1. Choose another CFG scale."
+            )
+        self._guidance = tuple(ratios)
+        try:
+            yield
+        finally:
+            self._guidance = None
+            self._take_back_patcher()
+
+    def _take_back_patcher(self) -> None:
+        if self._patched is not None:
+            forge_objects, patcher, before = self._patched
+            self._patched = None
+            if forge_objects.unet is patcher:
+                forge_objects.unet = before
 
     def begin_pass(self, lcm_original_steps: int | None) -> None:
         """Set what belongs to the sampler and to the patcher of this pass, which have just been made."""
         if lcm_original_steps is not None:
             set_lcm_steps(self._p.sampler, _alphas(self._schedule().sigmas), lcm_original_steps)
         forge_objects = self._p.sd_model.forge_objects
-        if self._reserved_bytes and (self._reserved_in is None or self._reserved_in[1] is not forge_objects.unet):
+        is_wanted = self._reserved_bytes or self._guidance is not None
+        if is_wanted and (self._patched is None or self._patched[1] is not forge_objects.unet):
             before = forge_objects.unet
-            forge_objects.unet = before.clone()
-            forge_objects.unet.add_extra_preserved_memory_during_sampling(self._reserved_bytes)
-            self._reserved_in = forge_objects, forge_objects.unet, before
+            forge_objects.unet = patcher = before.clone()
+            if self._reserved_bytes:
+                patcher.add_extra_preserved_memory_during_sampling(self._reserved_bytes)
+            if self._guidance is not None:
+                patcher.set_model_sampler_post_cfg_function(_frame_guidance(self._guidance))
+            self._patched = forge_objects, patcher, before
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """Nothing to remember: every call says by its number of rows how it is laid out."""
@@ -186,6 +213,20 @@ class ForgeObjectsHost(ABC):
 def _alphas(sigmas: Tensor) -> Tensor:
     """ᾱ of σ: 1 / (σ² + 1)."""
     return 1.0 / (sigmas**2 + 1.0)
+
+
+def _frame_guidance(ratios: tuple[float, ...]) -> Callable[[dict[str, Any]], Tensor]:
+    """What a patcher calls after guidance. A plain closure, since patchers are copied deeply."""
+
+    def scaled(step: dict[str, Any]) -> Tensor:
+        guided: Tensor = step["denoised"]
+        unguided = step["uncond_denoised"]
+        if unguided is None or not unguided.any():  # a step without the negative prompt
+            return guided
+        factors = torch.tensor(ratios, dtype=guided.dtype, device=guided.device).view(-1, 1, 1, 1)
+        return unguided + (guided - unguided) * factors  # type: ignore[no-any-return]
+
+    return scaled
 
 
 def _put_back(owner: Any, name: str, before: Tensor) -> None:

@@ -19,6 +19,7 @@ from motion.host.clip_output import ClipOutput, selected_script
 from motion.host.detect import adapter_for
 from motion.host.module_files import LoadedModule, ModelFiles
 from motion.host.prompt_tags import requests_in_field, take_tags_from_prompts
+from motion.host.prompt_travel import PromptTravel, guidance_ratios, set_off_from_styles
 from motion.host.sample_hook import set_generation
 from motion.injection.inject import matching_sites
 from motion.injection.motion_lora import check_motion_lora
@@ -47,6 +48,8 @@ class ClipGeneration:
         self._host: HostAdapter | None = None
         self._session: MotionSession | None = None
         self._output: ClipOutput | None = None
+        self._travel = PromptTravel(settings.num_frames, settings.prompt_interpolation, settings.closed_loop)
+        self._guidance_ratios: tuple[float, ...] | None = None
         self._lcm_original_steps: int | None = None
         self._has_sampled = False
         self._request_changes = ExitStack()
@@ -103,6 +106,7 @@ class ClipGeneration:
         if p.batch_size not in (1, settings.num_frames):
             p.comment(f"Motion: a batch holds one clip, so Batch size {p.batch_size} has no meaning; use Batch count.")
         self._change_request(batch_size=settings.num_frames, do_not_save_samples=True, do_not_save_grid=True)
+        self._change_request(**set_off_from_styles(p))
 
     def _change_request(self, **attributes: Any) -> None:
         """Set attributes of the request until it ends; hosts run some requests (loopback) several times."""
@@ -124,7 +128,11 @@ class ClipGeneration:
                 "Turn the refiner off."
             )
         self._check_frames()
+        schedule = self._travel.check(p)
         self._host = host = adapter_for(p, settings.num_frames)
+        self._guidance_ratios = guidance_ratios(p, schedule)
+        if self._guidance_ratios and host.guides_by_prompt_weights:
+            self._travel.weigh_frames(self._guidance_ratios)
         loaded = self._load_module(host)
         loras = self._files.motion_lora_names()
         requests = (
@@ -210,8 +218,6 @@ class ClipGeneration:
                 self._host.sampling_failed()
             raise
         self._has_sampled = True
-        if self._session is not None:
-            self._session.begin_step()
         return samples
 
     def _sample_once(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -221,7 +227,10 @@ class ClipGeneration:
             raise InjectionError("The web UI skipped this extension's `process` hook. Please report this.")
         self._check_prompts()
         self._output.flush()
-        with self._session.applied():
+        with ExitStack() as stack:
+            if self._guidance_ratios is not None and self._host is not None:
+                stack.enter_context(self._host.frame_guidance(self._guidance_ratios))
+            stack.enter_context(self._session.applied())
             return original(*args, **kwargs)
 
     def _check_prompts(self) -> None:
@@ -239,6 +248,16 @@ class ClipGeneration:
         if self._session is not None and self._session.is_active:
             self._session.rebind()
         return original(*args, **kwargs)
+
+    def get_conds_with_caching(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`p.get_conds_with_caching`: the conds of each frame of a travelling prompt.
+
+        Raises:
+            SettingsError: a malformed line.
+        """
+        if self._error is not None or self._session is None:
+            return original(*args, **kwargs)
+        return self._travel.conds(original, *args, **kwargs)
 
     def begin_sampling(self) -> None:
         """Sampling begins. Outside our `p.sample` wrapper somebody replaced it: stop, or stills would come out."""

@@ -1,4 +1,4 @@
-"""Our place around one request's `p.sample`, `p.sample_hr_pass` and `p.close`.
+"""Our place around one request's `p.sample`, `p.sample_hr_pass`, `p.get_conds_with_caching` and `p.close`.
 
 Hosts swallow what script hooks raise, but not what `p.sample` raises; and a sampler is made, run and thrown away inside
 it. So the model is only ever changed between its begin and its end. Methods are replaced on the instance, once, and
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 _CURRENT = "_motion_generation"
-_METHODS = ("sample", "sample_hr_pass", "close")
+_METHODS = ("sample", "sample_hr_pass", "get_conds_with_caching", "close")
 
 
 class Generation(Protocol):
@@ -24,6 +24,10 @@ class Generation(Protocol):
 
     def sample_hr_pass(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Around `p.sample_hr_pass`."""
+        ...
+
+    def get_conds_with_caching(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Around `p.get_conds_with_caching`."""
         ...
 
     def close(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -26,6 +26,10 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
 
     files: ClassVar[ModelFiles] = ModelFiles()  # both tabs share it, and the module that it keeps loaded
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._prompt_boxes: list[Any] = []
+
     def title(self) -> str:
         """Name in the page and key in the API's `alwayson_scripts`."""
         return "Motion"
@@ -36,10 +40,16 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The accordion's controls, in the order of the settings' fields."""
-        controls = build_controls("img2img" if is_img2img else "txt2img", self.files)
+        controls = build_controls("img2img" if is_img2img else "txt2img", self.files, self._prompt_boxes)
         self.infotext_fields = infotext_fields(controls)
         self.paste_field_names = [name for _, name in self.infotext_fields if isinstance(name, str)]
         return list(controls.values())
+
+    def after_component(self, component: Any, **kwargs: Any) -> None:
+        """The host has made a part of its page; prompts come before the scripts' controls."""
+        tab = "img2img" if self.is_img2img else "txt2img"
+        if getattr(component, "elem_id", None) in (f"{tab}_prompt", f"{tab}_neg_prompt"):
+            self._prompt_boxes.append(component)
 
     def before_process(self, p: Any, *args: Any) -> None:
         """Read the request and check everything that can be checked before sampling."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from motion.checkpoints.registry import find_custom_formats
 from motion.errors import MotionError
 from motion.field_parsing import FieldSpec
 from motion.host.module_files import ModelFiles
+from motion.host.schedule_panel import add_schedule_panel
 from motion.settings import MotionSettings, field_default, field_specs
 
 _ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale", "seed_behaviour"))
@@ -23,18 +24,20 @@ _WINDOW_ROWS = (
     ("closed_loop",),
     ("context_schedule", "fuse_method"),
 )
+_TRAVEL_ROWS = (("prompt_interpolation",),)
 _LORA_ROWS = (("motion_loras",),)
 _ADAPTER_ROWS = (("domain_adapter", "domain_adapter_strength"),)
 _MODULE_ROWS = (("module_family", "beta_schedule"),)
 _AUTO = str(field_default("module_family"))
 
 
-def build_controls(tab: str, files: ModelFiles) -> dict[str, Any]:
+def build_controls(tab: str, files: ModelFiles, prompts: Sequence[Any] = ()) -> dict[str, Any]:
     """Field name -> component, in field order, made inside the host's current Blocks context.
 
     Args:
         tab: "txt2img" or "img2img", part of the element ids.
         files: the weight files to offer.
+        prompts: the tab's boxes for prompt and negative prompt, where they are known.
     """
     specs = field_specs()
     controls: dict[str, Any] = {}
@@ -56,6 +59,9 @@ def build_controls(tab: str, files: ModelFiles) -> dict[str, Any]:
         add_rows(_ROWS[1:])
         with gr.Accordion("Windows and loop", open=False, elem_id=f"{tab}_motion_windows_group"):
             add_rows(_WINDOW_ROWS)
+        with gr.Accordion("Prompt travel", open=False, elem_id=f"{tab}_motion_travel_group"):
+            add_rows(_TRAVEL_ROWS)
+        add_schedule_panel(tab, prompts, controls["num_frames"], controls["closed_loop"])
         with gr.Accordion("Motion LoRA and domain adapter", open=False, elem_id=f"{tab}_motion_loras_group"):
             add_rows(_LORA_ROWS)
             added = gr.Dropdown(

@@ -1,5 +1,6 @@
 """The command line: `serve` opens the page, `render` makes one clip, `demo` makes one without any weights at hand,
-`inspect` says what a weight file is, `train` makes motion LoRAs and the small models.
+`inspect` says what a weight file is, `schedule` what each frame of a prompt with keyframes shows, `train` makes motion
+LoRAs and the small models.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `python -m motion`."""
     parser = argparse.ArgumentParser(prog="python -m motion", description="Clips from Stable Diffusion checkpoints.")
     parser.add_argument("--verbose", action="store_true", help="log what happens")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,render,demo,inspect,train}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{serve,render,demo,inspect,schedule,train}"
+    )
     _add_serve(commands.add_parser("serve", help="open the page in a browser"))
     _add_render(commands.add_parser("render", help="make one clip"))
     _add_demo(commands.add_parser("demo", help="make a clip with small random weights, made on the spot"))
     _add_inspect(commands.add_parser("inspect", help="say what a weight file is and whether it can be used"))
+    _add_schedule(commands.add_parser("schedule", help="say what each frame of a prompt with keyframes shows"))
     add_train_flags(commands.add_parser("train", help="train a motion LoRA from your own videos"))
     return parser
 
@@ -72,6 +76,14 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", help="take a motion module for one of this family, such as sd15_v2")
 
 
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", help="the prompt, with its lines; - reads it from standard input")
+    parser.add_argument("--frames", default="16", help="frames of the clip (default: 16)")
+    parser.add_argument("--closed-loop", action="store_true", help="the last keyframe leads to the first")
+    parser.add_argument("--negative", action="store_true", help="it is a negative prompt")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
     arguments = build_parser().parse_args(argv)
@@ -104,6 +116,10 @@ def _run(arguments: argparse.Namespace) -> None:
         from motion.standalone.inspect_command import inspect
 
         inspect(arguments)
+    elif arguments.command == "schedule":
+        from motion.standalone.schedule_command import schedule
+
+        schedule(arguments)
     elif arguments.command == "train":
         from motion.standalone.train_command import train
 

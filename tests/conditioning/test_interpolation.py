@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from motion.conditioning.interpolation import INTERPOLATIONS, interpolated, padded
+from motion.conditioning.interpolation import interpolated, padded
+from motion.settings import PROMPT_INTERPOLATIONS
 
 
 def tensors(*shape, seed=0):
@@ -11,14 +12,14 @@ def tensors(*shape, seed=0):
     return torch.randn(*shape, generator=generator), torch.randn(*shape, generator=generator)
 
 
-@pytest.mark.parametrize("method", INTERPOLATIONS)
+@pytest.mark.parametrize("method", PROMPT_INTERPOLATIONS)
 def test_the_ends_are_the_tensors_themselves(method):
     a, b = tensors(5, 8)
     assert interpolated(a, b, 0.0, method) is a
     assert interpolated(a, b, 1.0, method) is b
 
 
-@pytest.mark.parametrize("method", INTERPOLATIONS)
+@pytest.mark.parametrize("method", PROMPT_INTERPOLATIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_what_is_equal_stays_to_the_bit(method, dtype):
     a, b = (tensor.to(dtype) for tensor in tensors(5, 8))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from motion.errors import InjectionError
+from motion.errors import InjectionError, SettingsError
 from motion.injection.beta_schedule import alphas_cumprod
 from motion.protocols import BetaSchedule
 from motion.standalone.samplers.denoisers import LcmDenoiser
@@ -165,3 +165,51 @@ def test_other_samplers_are_left_alone():
     set_lcm_steps(euler, torch.ones(1000), 100)
     set_lcm_steps(SimpleNamespace(), torch.ones(1000), 100)
     assert len(euler.model_wrap_cfg.inner_model.sigmas) == 3
+
+
+class Patcher(SimpleNamespace):
+    """A patcher as far as guidance goes."""
+
+    def clone(self):
+        return Patcher(**{**vars(self), "after_guidance": [*self.after_guidance]})
+
+    def set_model_sampler_post_cfg_function(self, function):
+        self.after_guidance.append(function)
+
+
+def guided_request(cfg_scale):
+    p = request({"predictor": DiscreteSchedule()})
+    objects = p.sd_model.forge_objects
+    objects.unet = Patcher(**vars(objects.unet), after_guidance=[])
+    p.cfg_scale, p.sampler = cfg_scale, None
+    return p, objects
+
+
+def test_each_frames_guidance_is_its_own_and_the_patcher_is_put_back():
+    p, objects = guided_request(cfg_scale=6)
+    host, before = adapter_for(p, 3), objects.unet
+    unguided, guided = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    with host.frame_guidance([0.5, 1.0, 2.0]):
+        for _ in range(2):  # hosts may announce a pass twice
+            host.begin_pass(None)
+        (function,) = objects.unet.after_guidance
+        result = function({"denoised": guided, "uncond_denoised": unguided})
+        torch.testing.assert_close(result[0], (unguided[0] + guided[0]) / 2)
+        torch.testing.assert_close(result[1], guided[1])
+        torch.testing.assert_close(result[2], 2 * guided[2] - unguided[2])
+        for missing in (None, torch.zeros(3, 4, 2, 2)):  # a step without the negative prompt
+            assert function({"denoised": guided, "uncond_denoised": missing}) is guided
+        objects.unet = Patcher(**vars(before))  # the hires pass has another one
+        host.begin_pass(None)
+        assert len(objects.unet.after_guidance) == 1
+    assert before.after_guidance == []
+    assert objects.unet.after_guidance == []
+
+
+def test_guidance_of_single_frames_needs_a_negative_prompt():
+    p, _ = guided_request(cfg_scale=1)
+    with (
+        pytest.raises(SettingsError, match="a CFG scale other than 1 in Forge, got 1"),
+        adapter_for(p).frame_guidance([1.0]),
+    ):
+        pass
