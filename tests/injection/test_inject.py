@@ -186,7 +186,11 @@ def test_a_module_that_did_not_run_is_an_error(unet, motion):
 @pytest.mark.parametrize(
     ("make", "frames", "message"),
     [
-        (lambda: make_motion(max_length=8), 9, "up to 8 frames, got 9. Lower the number of frames, or run the clip in windows"),
+        (
+            lambda: make_motion(max_length=8),
+            9,
+            "up to 8 frames, got 9. Lower the number of frames, or run the clip in windows",
+        ),
         (lambda: MotionModel(MotionModuleConfig((32, 64), (64, 32), None, 8)), FRAMES, "nothing for down_blocks.2"),
         (
             lambda: MotionModel(MotionModuleConfig((32, 64, 64, 64), (64, 64, 64, 32), None, 8)),
