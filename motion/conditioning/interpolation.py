@@ -26,7 +26,7 @@ def interpolated(first: Tensor, second: Tensor, share: float, method: str) -> Te
 
     What is equal in both stays so to the bit: the sizes in SDXL's pooled vector, and rows by which other extensions
     mark a prompt. sd-webui-animatediff slerps all tokens of a prompt as one vector instead, by one angle; here each
-    token turns by its own and keeps its length.
+    token turns by its own, which keeps the length where both have the same.
 
     Args:
         first: where `share` is 0.

@@ -161,3 +161,47 @@ def test_ordinary_prompts_of_several_lines_stay_the_hosts(studio, steps):
 def test_a_still_with_keyframe_lines_is_the_hosts_own(studio, steps):
     studio.still(prompt="0: red cat\n3: blue dog")
     torch.testing.assert_close(steps[0][1][0], encoded(studio.model, "0: red cat\n3: blue dog"))
+
+
+class TextModel:
+    """Encodes as SDXL does: tokens by the number of words, a pooled vector of text and size."""
+
+    def get_learned_conditioning(self, texts):
+        (text,) = texts
+        drawn = torch.Generator().manual_seed(sum(map(ord, text)))
+        chunks = 1 + len(text.split()) // 4
+        tokens = torch.randn(1, chunks * 3, 8, generator=drawn)
+        return {"crossattn": tokens, "vector": torch.cat([torch.randn(1, 6, generator=drawn), torch.ones(1, 4)], 1)}
+
+
+@pytest.mark.parametrize("method", ["slerp", "lerp"])
+def test_sdxl_conds_travel_with_their_pooled_vectors(web_ui, method):
+    from motion.host.prompt_travel import PromptTravel
+    from motion.standalone.text import prompt_parser
+
+    def original(function, prompts, steps, caches, *args):
+        return function(model, prompts, steps)
+
+    model, travel = TextModel(), PromptTravel(3, method, closed_loop=False)
+    for negative in (False, True):
+        encode = (
+            prompt_parser.get_learned_conditioning if negative else prompt_parser.get_multicond_learned_conditioning
+        )
+        prompts = prompt_parser.SdConditioning(["0: a\n2: a b c d e"] * 3, is_negative_prompt=negative, width=64)
+        conds = travel.conds(original, encode, prompts, 4, [[None, None]])
+        if negative:
+            rows = prompt_parser.reconstruct_cond_batch(conds, 0)
+        else:
+            rows = prompt_parser.reconstruct_multicond_batch(conds, 0)[1]
+        short, long, empty = (model.get_learned_conditioning([text]) for text in ("a", "a b c d e", ""))
+        padded = torch.cat([short["crossattn"], empty["crossattn"]], 1)
+        assert rows["crossattn"].shape == (3, 6, 8)
+        assert torch.equal(rows["crossattn"][0], padded[0])
+        assert torch.equal(rows["crossattn"][2], long["crossattn"][0])
+        assert torch.equal(rows["vector"][1, 6:], torch.ones(4))  # the size is no direction
+        if method == "lerp":
+            torch.testing.assert_close(rows["vector"][1], (short["vector"][0] + long["vector"][0]) / 2)
+        else:
+            first, last = short["vector"][0, :6], long["vector"][0, :6]
+            angle = torch.nn.functional.cosine_similarity(first, last, dim=0).acos()
+            torch.testing.assert_close(rows["vector"][1, :6], (first + last) * (angle / 2).sin() / angle.sin())

@@ -13,6 +13,7 @@ from tests.contract.networks import DomainAdapterContract, NetworkContract
 from tests.contract.refusals import RefusalContract
 from tests.contract.rows import RowsContract
 from tests.contract.schedule import ScheduleContract
+from tests.contract.travel import TravelContract
 
 pytestmark = pytest.mark.real_host
 
@@ -34,6 +35,10 @@ class TestIdentity(IdentityContract):
 
 
 class TestRows(RowsContract):
+    pass
+
+
+class TestTravel(TravelContract):
     pass
 
 

@@ -14,6 +14,7 @@ from tests.contract.refusals import RefusalContract
 from tests.contract.rows import RowsContract
 from tests.contract.schedule import ScheduleContract
 from tests.contract.server import Launch, make_data_dir, running
+from tests.contract.travel import TravelContract
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,10 @@ class TestIdentity(IdentityContract):
 
 
 class TestRows(RowsContract):
+    pass
+
+
+class TestTravel(TravelContract):
     pass
 
 
