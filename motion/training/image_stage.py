@@ -1,4 +1,4 @@
-"""Stage 2 of a small checkpoint: the image UNet and its text encoder, together from nothing."""
+"""Stage 3 of a small checkpoint: the image UNet, from nothing, on a trained autoencoder and text encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from motion.checkpoints.stable_diffusion_writing import checkpoint_tensors, checkpoint_yaml
 from motion.checkpoints.text_folder import FOLDER_PLACEHOLDER
 from motion.models.autoencoder import AutoencoderKL
-from motion.models.clip_text import ClipTextEncoder, ClipTextEncoderConfig
+from motion.models.clip_text import ClipTextEncoder
 from motion.models.clip_tokenizer import ClipTokenizer
 from motion.models.unet import UNetConfig, UNetModel
 from motion.models.unet_blocks import ResBlock, SpatialTransformer
@@ -32,7 +32,7 @@ class ImageModel:
 
     Args:
         unet_config: shape of the UNet.
-        text_config: shape of the text encoder; its vocabulary size is that of `words`.
+        encoder: of texts, trained before, and frozen as Stable Diffusion's is; its vocabulary is that of `words`.
         autoencoder: trained before.
         words: the vocabulary.
         seed: of the first weights.
@@ -41,7 +41,7 @@ class ImageModel:
     def __init__(
         self,
         unet_config: UNetConfig,
-        text_config: ClipTextEncoderConfig,
+        encoder: ClipTextEncoder,
         autoencoder: AutoencoderKL,
         words: tuple[str, ...],
         seed: int,
@@ -49,21 +49,19 @@ class ImageModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.unet = UNetModel(unet_config)
-            encoder = ClipTextEncoder(text_config)
         zero_output_projections(self.unet)
         self.autoencoder = autoencoder
-        self.text = TextConditioner(ClipTokenizer(make_vocabulary(words)), encoder)
+        self.text = TextConditioner(ClipTokenizer(make_vocabulary(words)), encoder.requires_grad_(False))
         self._words = words
 
     def stage(self, name: str, preview: Preview) -> Stage:
-        """Everything but the autoencoder learns.
+        """The UNet learns.
 
         Args:
             name: of the checkpoint.
             preview: of the sample sheets.
         """
-        parts: tuple[tuple[str, nn.Module], ...] = (("unet", self.unet), ("text", self.text.encoder))
-        parameters = {f"{part}.{key}": value for part, net in parts for key, value in net.named_parameters()}
+        parameters = {f"unet.{key}": value for key, value in self.unet.named_parameters()}
 
         def sheet() -> Image.Image:
             return draw_sheet(self.unet, self.text, self.autoencoder, preview, SCALE_FACTOR)

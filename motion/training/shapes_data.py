@@ -28,6 +28,13 @@ def draw_frames(rng: np.random.Generator, count: int) -> Frames:
     return frames
 
 
+def captions(seed: int, count: int) -> Iterator[str]:
+    """Captions of `count` clips of the training split, in several ways to say each."""
+    for index in range(count):
+        rng = scene_rng(seed, index)
+        yield from _captions(sample_scene(rng), rng)
+
+
 def stills(seed: int, count: int) -> Iterator[CaptionedClip]:
     """`count` single frames of the training split, each with its captions.
 

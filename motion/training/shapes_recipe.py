@@ -78,6 +78,12 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             batch_size=4,
             needs=("autoencoder",),
         ),
+        "text": StageRecipe(
+            TrainerSettings(steps=1000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.99, seed=9, sample_every=0),
+            batch_size=64,
+            clips=8_000,
+            data_seed=10,
+        ),
         "image": StageRecipe(
             TrainerSettings(
                 steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=2, sample_every=500
@@ -85,7 +91,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             batch_size=64,
             clips=12_000,
             data_seed=20,
-            needs=("sharpening",),
+            needs=("sharpening", "text"),
         ),
         "adapter": StageRecipe(
             TrainerSettings(steps=400, learning_rate=2e-3, weight_decay=0.0, seed=3),

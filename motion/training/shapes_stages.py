@@ -33,8 +33,10 @@ from motion.training.motion_stages import adapter_stage, lora_stage, module_stag
 from motion.training.preview import Preview, draw_sheet
 from motion.training.run_folder import RunFolder
 from motion.training.shapes import WORDS
-from motion.training.shapes_data import camera_clips, clips, degraded_stills, draw_frames, stills
+from motion.training.shapes_data import camera_clips, captions, clips, degraded_stills, draw_frames, stills
 from motion.training.text import CachedContexts
+from motion.training.text_stage import FILE_NAME as TEXT_FILE
+from motion.training.text_stage import TextTask, load_encoder
 from motion.training.trainer import TrainingTask
 
 CPU = torch.device("cpu")
@@ -43,6 +45,7 @@ PRODUCTS: Mapping[str, str] = MappingProxyType(
     {
         "autoencoder": FILE_NAME,
         "sharpening": FILE_NAME,
+        "text": TEXT_FILE,
         "image": recipe.CHECKPOINT_FILE,
         "adapter": recipe.ADAPTER_FILE,
         "motion-v3": recipe.MODULE_V3_FILE,
@@ -95,9 +98,11 @@ class ShapesFolder:
         """The image stage's checkpoint."""
         return self.made("image", recipe.CHECKPOINT_FILE)
 
-    def digest(self, stage: str, name: str) -> str:
-        """SHA-256, in hex, of a file that an earlier stage has made: a run on others is another run."""
-        return hashlib.sha256(self.made(stage, name).read_bytes()).hexdigest()
+    def marked(self, name: str, stage: Stage) -> Stage:
+        """`stage` with the SHA-256 of the files that it needs among its facts: a run on others is another run."""
+        needs = {need: self.made(need, PRODUCTS[need]).read_bytes() for need in recipe.STAGES[name].needs}
+        digests = {f"made by {need}": hashlib.sha256(content).hexdigest() for need, content in needs.items()}
+        return replace(stage, facts={**stage.facts, **digests})
 
     def bank(self, stage: str, autoencoder: AutoencoderKL, drawn: Iterable[CaptionedClip]) -> LatentBank:
         """A stage's data set as latents, encoded when the stage is first run, or with another autoencoder or world."""
@@ -129,18 +134,27 @@ def sharpening_task(folder: ShapesFolder) -> TrainingTask:
     )
 
 
+def text_task(folder: ShapesFolder) -> TrainingTask:
+    """Stage "text"."""
+    settings = recipe.STAGES["text"]
+    said = list(captions(settings.data_seed, settings.clips))
+    return TextTask(recipe.text_config(), WORDS, said, batch_size=settings.batch_size, seed=settings.trainer.seed)
+
+
 def image_task(folder: ShapesFolder) -> TrainingTask:
     """Stage "image"."""
     settings = recipe.STAGES["image"]
     autoencoder = AutoencoderKL(recipe.AUTOENCODER)
     autoencoder.load_state_dict(load_file(folder.made("sharpening", FILE_NAME)))
     bank = folder.bank("image", autoencoder, stills(settings.data_seed, settings.clips))
-    model = ImageModel(recipe.UNET, recipe.text_config(), autoencoder, WORDS, settings.trainer.seed)
+    encoder = load_encoder(folder.made("text", TEXT_FILE), recipe.text_config())
+    model = ImageModel(recipe.UNET, encoder, autoencoder, WORDS, settings.trainer.seed)
     preview = Preview(STILL_CAPTIONS, 1, recipe.LATENT_SIZE, recipe.IMAGE_SCHEDULE)
     # Both schedules: the checkpoint must also serve motion modules, which bring their own.
     schedules = (recipe.IMAGE_SCHEDULE, recipe.MOTION_SCHEDULE)
     denoising = DenoisingSettings(settings.batch_size, schedules=schedules)
-    return DenoisingTask(model.unet, model.text, bank, denoising, model.stage(recipe.NAME, preview))
+    stage = folder.marked("image", model.stage(recipe.NAME, preview))
+    return DenoisingTask(model.unet, model.text, bank, denoising, stage)
 
 
 def adapter_task(folder: ShapesFolder) -> TrainingTask:
@@ -198,6 +212,7 @@ SHAPES_TASKS: Mapping[str, Callable[[ShapesFolder], TrainingTask]] = MappingProx
     {
         "autoencoder": autoencoder_task,
         "sharpening": sharpening_task,
+        "text": text_task,
         "image": image_task,
         "adapter": adapter_task,
         "motion-v3": partial(module_task, name="motion-v3", config=recipe.MODULE_V3, file_name=recipe.MODULE_V3_FILE),
@@ -235,7 +250,5 @@ def _frozen_task(
             return draw_sheet(frozen.unet, contexts, frozen.autoencoder, preview, SCALE_FACTOR)
 
     stage = make(sheet)
-    needs = {f"made by {need}": folder.digest(need, PRODUCTS[need]) for need in recipe.STAGES[name].needs}
     denoising = DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules)
-    described = replace(stage, facts={**stage.facts, **needs})
-    return DenoisingTask(frozen.unet, contexts, bank, denoising, described)
+    return DenoisingTask(frozen.unet, contexts, bank, denoising, folder.marked(name, stage))

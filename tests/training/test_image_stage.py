@@ -25,6 +25,7 @@ from motion.training.preview import Preview
 from motion.training.randomness import StepRandom
 from motion.training.run_folder import RunFolder
 from motion.training.shapes_recipe import IMAGE_SCHEDULE
+from motion.training.text_stage import new_encoder
 from tests.manifests import manifest_shapes
 from tests.networks import randomise
 from tests.text_folders import WORDS, own_text_config
@@ -40,7 +41,7 @@ def make_autoencoder():
 
 
 def make_model(seed=0):
-    return ImageModel(UNET, own_text_config(), make_autoencoder(), WORDS, seed)
+    return ImageModel(UNET, new_encoder(own_text_config(), seed), make_autoencoder(), WORDS, seed)
 
 
 def make_half_exact(*networks):
@@ -149,17 +150,18 @@ def test_first_prediction_is_zero_and_everything_learns():
         task.loss(StepRandom.of(0, step)).backward()
         optimizer.step()
     assert [name for name, value in stage.parameters.items() if not value.grad.any()] == []
+    assert stage.parameters.keys() == {f"unet.{name}" for name, _ in model.unet.named_parameters()}
+    assert [name for name, value in model.text.encoder.named_parameters() if value.grad is not None] == []
 
 
 def test_first_weights_depend_on_the_seed_and_leave_the_global_one():
     autoencoder = make_autoencoder()
     before = torch.random.get_rng_state()
-    first, again, other = (ImageModel(UNET, own_text_config(), autoencoder, WORDS, seed) for seed in (1, 1, 2))
+    models = [ImageModel(UNET, new_encoder(own_text_config(), 0), autoencoder, WORDS, seed) for seed in (1, 1, 2)]
+    first, again, other = (model.unet.state_dict() for model in models)
     assert torch.equal(torch.random.get_rng_state(), before)
-    for parts in ([model.unet for model in (first, again, other)], [m.text.encoder for m in (first, again, other)]):
-        a, b, c = (network.state_dict() for network in parts)
-        assert all(torch.equal(a[key], b[key]) for key in a)
-        assert any(not torch.equal(a[key], c[key]) for key in a)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
 def test_sheet_shows_one_still_for_each_caption(exported):
