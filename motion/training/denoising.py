@@ -39,12 +39,16 @@ class DenoisingSettings:
         batch_size: clips (or stills) of one part of a batch.
         unconditional_share: part of the captions that are left out, for guidance.
         min_snr_gamma: losses are weighed by min(SNR, γ) / SNR (Hang et al. 2023, arXiv:2303.09556); 0: alike.
+        snr_floor: above 0 losses are weighed by 1 / (SNR + floor) instead. That makes them errors of the clean latents,
+            capped where next to nothing is left of these: what a clip will show is decided in the noisiest steps,
+            whose errors of the noise are the smallest.
         schedules: noise schedules, one of which is taken for each clip.
     """
 
     batch_size: int
     unconditional_share: float = 0.1
     min_snr_gamma: float = 5.0
+    snr_floor: float = 0.0
     schedules: tuple[BetaSchedule, ...] = (SD15_SCHEDULE,)
 
 
@@ -70,7 +74,7 @@ class Stage:
 
 
 class DenoisingTask:
-    """A `TrainingTask`: mean squared error of the predicted noise (DDPM, arXiv:2006.11239, eq. 14), weighed by min-SNR.
+    """A `TrainingTask`: mean squared error of the predicted noise (DDPM, arXiv:2006.11239, eq. 14), weighed by SNR.
 
     Timesteps are stratified over the batch: each clip has its own slice of the schedule, which keeps small batches
     from jumping. All frames of a clip share the timestep; each has noise of its own.
@@ -142,6 +146,7 @@ class DenoisingTask:
             "batch_size": settings.batch_size,
             "unconditional_share": settings.unconditional_share,
             "min_snr_gamma": settings.min_snr_gamma,
+            "snr_floor": settings.snr_floor,
             "schedules": [repr(schedule) for schedule in settings.schedules],
             **self._stage.facts,
         }
@@ -153,9 +158,9 @@ class DenoisingTask:
         return ((slices + within) / count * total).long().clamp(max=total - 1)
 
     def _weights(self, alphas: Tensor) -> Tensor:
-        """Of the error of each clip: min(SNR, γ) / SNR, for a UNet that predicts noise."""
-        gamma = self._settings.min_snr_gamma
-        if not gamma:
-            return torch.ones_like(alphas)
+        """Of the error of each clip, for a UNet that predicts noise."""
+        gamma, floor = self._settings.min_snr_gamma, self._settings.snr_floor
         snr = alphas / (1 - alphas)
-        return snr.clamp(max=gamma) / snr
+        if floor:
+            return 1 / (snr + floor)
+        return snr.clamp(max=gamma) / snr if gamma else torch.ones_like(alphas)

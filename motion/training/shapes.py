@@ -207,7 +207,7 @@ def _rate(rng: np.random.Generator, motion: str, num_frames: int) -> float:
     """A speed in the units of `Body.rate` and `Scene.camera_rate`."""
     steps = num_frames - 1
     if motion.startswith(("moving", "panning")):
-        return rng.uniform(14, 22) / steps
+        return rng.uniform(22, 30) / steps
     if motion in ("growing", "shrinking", "zooming in", "zooming out"):
         return rng.uniform(0.5, 0.7) / steps
     if motion == "turning":

@@ -35,6 +35,9 @@ IMAGE_SCHEDULE = BetaSchedule("scaled_linear")
 MOTION_SCHEDULE = BetaSchedule("linear")
 """Of AnimateDiff v2 and v3."""
 
+MOTION_SNR_FLOOR = 0.05
+"""Where a shape goes is decided in the noisiest steps; the details are the image UNet's, which is frozen."""
+
 ADAPTER_RANK = 8
 LORA_RANK = 8
 
@@ -101,14 +104,14 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             needs=("image",),
         ),
         "motion-v3": StageRecipe(
-            TrainerSettings(steps=1500, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=4),
+            TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=4),
             batch_size=4,
             clips=1_600,
             data_seed=40,
             needs=("image", "adapter"),
         ),
         "motion-v2": StageRecipe(
-            TrainerSettings(steps=1500, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
+            TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
             batch_size=4,
             clips=1_600,
             data_seed=50,

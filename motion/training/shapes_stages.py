@@ -250,5 +250,6 @@ def _frozen_task(
             return draw_sheet(frozen.unet, contexts, frozen.autoencoder, preview, SCALE_FACTOR)
 
     stage = make(sheet)
-    denoising = DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules)
+    floor = recipe.MOTION_SNR_FLOOR if preview.num_frames > 1 else 0.0
+    denoising = DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules, snr_floor=floor)
     return DenoisingTask(frozen.unet, contexts, bank, denoising, folder.marked(name, stage))
