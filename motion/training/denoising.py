@@ -39,9 +39,9 @@ class DenoisingSettings:
         batch_size: clips (or stills) of one part of a batch.
         unconditional_share: part of the captions that are left out, for guidance.
         min_snr_gamma: losses are weighed by min(SNR, γ) / SNR (Hang et al. 2023, arXiv:2303.09556); 0: alike.
-        snr_floor: above 0 losses are weighed by 1 / (SNR + floor) instead. That makes them errors of the clean latents,
-            capped where next to nothing is left of these: what a clip will show is decided in the noisiest steps,
-            whose errors of the noise are the smallest.
+        snr_floor: above 0 losses are weighed by 1 + 1 / (SNR + floor) instead: the error of the velocity v (Salimans
+            and Ho 2022, arXiv:2202.00512, appendix D), capped where next to nothing is left of the clean latents.
+            Places and moves are decided in the noisiest steps, whose errors of the noise are too small to be heard.
         schedules: noise schedules, one of which is taken for each clip.
     """
 
@@ -162,5 +162,5 @@ class DenoisingTask:
         gamma, floor = self._settings.min_snr_gamma, self._settings.snr_floor
         snr = alphas / (1 - alphas)
         if floor:
-            return 1 / (snr + floor)
+            return 1 + 1 / (snr + floor)
         return snr.clamp(max=gamma) / snr if gamma else torch.ones_like(alphas)

@@ -35,8 +35,8 @@ IMAGE_SCHEDULE = BetaSchedule("scaled_linear")
 MOTION_SCHEDULE = BetaSchedule("linear")
 """Of AnimateDiff v2 and v3."""
 
-MOTION_SNR_FLOOR = 0.05
-"""Where a shape goes is decided in the noisiest steps; the details are the image UNet's, which is frozen."""
+SNR_FLOOR = 0.05
+"""Of the weights of all denoising stages; with plain errors of the noise, so short a training learns no places."""
 
 ADAPTER_RANK = 8
 LORA_RANK = 8

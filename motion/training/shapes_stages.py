@@ -152,7 +152,7 @@ def image_task(folder: ShapesFolder) -> TrainingTask:
     preview = Preview(STILL_CAPTIONS, 1, recipe.LATENT_SIZE, recipe.IMAGE_SCHEDULE)
     # Both schedules: the checkpoint must also serve motion modules, which bring their own.
     schedules = (recipe.IMAGE_SCHEDULE, recipe.MOTION_SCHEDULE)
-    denoising = DenoisingSettings(settings.batch_size, schedules=schedules)
+    denoising = _denoising("image", schedules)
     stage = folder.marked("image", model.stage(recipe.NAME, preview))
     return DenoisingTask(model.unet, model.text, bank, denoising, stage)
 
@@ -223,6 +223,10 @@ SHAPES_TASKS: Mapping[str, Callable[[ShapesFolder], TrainingTask]] = MappingProx
 """Stage -> its task, given the folder of all runs."""
 
 
+def _denoising(name: str, schedules: tuple[BetaSchedule, ...]) -> DenoisingSettings:
+    return DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules, snr_floor=recipe.SNR_FLOOR)
+
+
 def _frozen(folder: ShapesFolder) -> FrozenCheckpoint:
     return load_frozen(folder.checkpoint, device=CPU)
 
@@ -250,6 +254,5 @@ def _frozen_task(
             return draw_sheet(frozen.unet, contexts, frozen.autoencoder, preview, SCALE_FACTOR)
 
     stage = make(sheet)
-    floor = recipe.MOTION_SNR_FLOOR if preview.num_frames > 1 else 0.0
-    denoising = DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules, snr_floor=floor)
+    denoising = _denoising(name, schedules)
     return DenoisingTask(frozen.unet, contexts, bank, denoising, folder.marked(name, stage))

@@ -101,9 +101,9 @@ def test_errors_are_weighed_by_min_snr(gamma):
     assert loss == pytest.approx((weights * errors).mean().item(), rel=1e-4)
 
 
-def test_errors_are_weighed_as_those_of_the_clean_latents_with_a_floor():
+def test_errors_are_weighed_as_those_of_the_velocity_with_a_floor():
     loss, _, timesteps, _ = run(clips(), 1, snr_floor=0.05)
-    weights = 1 / (compute_snr(scheduler(), timesteps[:, 0]) + 0.05)
+    weights = 1 + 1 / (compute_snr(scheduler(), timesteps[:, 0]) + 0.05)
     assert weights.max() > 4 * weights.min()
     errors = noise_of(1).square().mean(dim=(1, 2, 3, 4))
     assert loss == pytest.approx((weights * errors).mean().item(), rel=1e-4)
