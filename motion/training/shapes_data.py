@@ -44,7 +44,7 @@ def stills(seed: int, count: int) -> Iterator[CaptionedClip]:
     for index in range(count):
         rng = scene_rng(seed, index)
         scene = sample_scene(rng)
-        place = int(scene.num_frames * rng.random() ** 2)
+        place = int(scene.num_frames * rng.random() ** 3)
         yield CaptionedClip(render(scene)[place : place + 1], _captions(scene, rng))
 
 
