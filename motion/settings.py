@@ -1,39 +1,33 @@
-"""The one table of fields that the UI, the API and the infotext share, and the frozen settings made from it."""
+"""The frozen settings of a request, read from the UI, the API or an infotext by the one table of fields."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from motion.errors import SettingsError
-from motion.field_parsing import (
-    FieldSpec,
-    parse_bool,
-    parse_choice,
-    parse_choices,
-    parse_integer,
-    parse_number,
-    parse_rate,
-    parse_tags,
-    parse_text,
-)
+from motion.fields import FIELDS, FieldSpec
+from motion.fields.clip import FORMATS, SEED_BEHAVIOURS
+from motion.fields.module import BETA_SCHEDULES
+from motion.fields.prompts import PROMPT_INTERPOLATIONS
+from motion.fields.windows import CONTEXT_SCHEDULES, FUSE_METHODS
 
-MAX_FRAMES = 4096
-FORMATS = ("MP4", "GIF", "PNG")
-SEED_BEHAVIOURS = ("per frame", "same for all frames")
-CONTEXT_SCHEDULES = ("uniform", "looped", "static", "batched", "views")
-FUSE_METHODS = ("pyramid", "flat", "relative", "overlap-linear", "gaussian")
-PROMPT_INTERPOLATIONS = ("slerp", "lerp")
-BETA_SCHEDULES = ("auto", "host", "linear", "scaled linear", "SDXL 0.020")
-
-
-def _field(default: Any, parse: Callable[[FieldSpec, str, Any], Any], **spec: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"spec": FieldSpec(parse, **spec)})
+__all__ = [
+    "BETA_SCHEDULES",
+    "CONTEXT_SCHEDULES",
+    "FORMATS",
+    "FUSE_METHODS",
+    "PROMPT_INTERPOLATIONS",
+    "SEED_BEHAVIOURS",
+    "MotionSettings",
+    "field_default",
+    "field_specs",
+]
 
 
 @dataclass(frozen=True)
@@ -65,191 +59,26 @@ class MotionSettings:
         prompt_interpolation: how a frame between two keyframes of a prompt is made of both, of PROMPT_INTERPOLATIONS.
     """
 
-    enabled: bool = _field(
-        False, parse_bool, control="checkbox", label="Motion", infotext="Motion", info="Make a clip instead of images."
-    )
-    motion_module: str = _field(
-        "",
-        parse_text,
-        control="module",
-        label="Motion module",
-        infotext="Motion module",
-        info="AnimateDiff weights that fit the checkpoint; put files into models/motion.",
-    )
-    num_frames: int = _field(
-        16,
-        parse_integer,
-        control="integer",
-        label="Number of frames",
-        infotext="Motion frames",
-        info="Modules were trained on 16 frames; longer clips run in windows.",
-        minimum=1,
-        maximum=MAX_FRAMES,
-        step=1,
-    )
-    fps: Fraction = _field(
-        Fraction(8),
-        parse_rate,
-        control="number",
-        label="Frames per second",
-        infotext="Motion fps",
-        info="Exact; fractions such as 24000/1001 work.",
-        minimum=0.25,  # exact in binary, so that the bound itself is allowed
-        maximum=240,
-    )
-    loop_count: int = _field(
-        0,
-        parse_integer,
-        control="integer",
-        label="GIF loops",
-        infotext="Motion loops",
-        info="How often a GIF plays; 0 is for ever.",
-        minimum=0,
-        maximum=65535,
-        step=1,
-    )
-    formats: tuple[str, ...] = _field(
-        ("MP4", "GIF"),
-        parse_choices,
-        control="choices",
-        label="Save as",
-        infotext="Motion formats",
-        info="PNG keeps the single frames.",
-        choices=FORMATS,
-    )
-    motion_scale: float = _field(
-        1.0,
-        parse_number,
-        control="slider",
-        label="Motion scale",
-        infotext="Motion scale",
-        info="Strength of the motion; 0 makes stills.",
-        minimum=0.0,
-        maximum=2.0,
-        step=0.05,
-    )
-    seed_behaviour: str = _field(
-        "per frame",
-        parse_choice,
-        control="choice",
-        label="Seed of the frames",
-        infotext="Motion seeds",
-        info="Per frame: seed, seed + 1, …, as a batch of images.",
-        choices=SEED_BEHAVIOURS,
-    )
-    module_family: str = _field(
-        "auto",
-        parse_text,
-        control="family",
-        label="Module family",
-        infotext="Motion family",
-        info="Only where the guess shown above is wrong.",
-    )
-    beta_schedule: str = _field(
-        "auto",
-        parse_choice,
-        control="choice",
-        label="Noise schedule",
-        infotext="Motion schedule",
-        info="auto is the schedule of the module's training.",
-        choices=BETA_SCHEDULES,
-    )
-    motion_loras: str = _field(
-        "",
-        parse_tags,
-        control="loras",
-        label="Motion LoRAs",
-        infotext="Motion LoRAs",
-        info="<lora:name:weight>, weight -2 to 2; @0-7 after the weight limits it to frames. Works in the prompt too.",
-    )
-    domain_adapter: str = _field(
-        "",
-        parse_text,
-        control="adapter",
-        label="Domain adapter",
-        infotext="Motion adapter",
-        info="Such as v3_sd15_adapter: keeps the training videos' look out of the frames.",
-    )
-    domain_adapter_strength: float = _field(
-        1.0,
-        parse_number,
-        control="slider",
-        label="Adapter strength",
-        infotext="Motion adapter strength",
-        info="0 leaves the adapter out.",
-        minimum=0.0,
-        maximum=2.0,
-        step=0.05,
-    )
-
-    context_length: int = _field(
-        0,
-        parse_integer,
-        control="integer",
-        label="Window length",
-        infotext="Motion window",
-        info="Longer clips run in windows of so many frames; 0 is what the module was trained on.",
-        minimum=0,
-        maximum=256,
-        step=1,
-    )
-    context_overlap: int = _field(
-        -1,
-        parse_integer,
-        control="integer",
-        label="Window overlap",
-        infotext="Motion overlap",
-        info="Frames that neighbouring windows share; -1 is a quarter of the window.",
-        minimum=-1,
-        maximum=255,
-        step=1,
-    )
-    context_stride: int = _field(
-        1,
-        parse_integer,
-        control="integer",
-        label="Window stride",
-        infotext="Motion stride",
-        info="Above 1, windows of every 2nd, 4th, … frame run too, which ties distant frames together.",
-        minimum=1,
-        maximum=8,
-        step=1,
-    )
-    closed_loop: bool = _field(
-        False,
-        parse_bool,
-        control="checkbox",
-        label="Closed loop",
-        infotext="Motion closed loop",
-        info="The last frame leads to the first.",
-    )
-    context_schedule: str = _field(
-        "uniform",
-        parse_choice,
-        control="choice",
-        label="Window schedule",
-        infotext="Motion windows",
-        info="uniform moves the windows' borders in each step, static and batched don't.",
-        choices=CONTEXT_SCHEDULES,
-    )
-    fuse_method: str = _field(
-        "pyramid",
-        parse_choice,
-        control="choice",
-        label="Window weights",
-        infotext="Motion window weights",
-        info="How overlapping windows are blended.",
-        choices=FUSE_METHODS,
-    )
-    prompt_interpolation: str = _field(
-        "slerp",
-        parse_choice,
-        control="choice",
-        label="Between keyframes",
-        infotext="Motion prompt travel",
-        info="How frames between two keyframes of the prompt are made of both.",
-        choices=PROMPT_INTERPOLATIONS,
-    )
+    enabled: bool = False
+    motion_module: str = ""
+    num_frames: int = 16
+    fps: Fraction = Fraction(8)
+    loop_count: int = 0
+    formats: tuple[str, ...] = ("MP4", "GIF")
+    motion_scale: float = 1.0
+    seed_behaviour: str = "per frame"
+    module_family: str = "auto"
+    beta_schedule: str = "auto"
+    motion_loras: str = ""
+    domain_adapter: str = ""
+    domain_adapter_strength: float = 1.0
+    context_length: int = 0
+    context_overlap: int = -1
+    context_stride: int = 1
+    closed_loop: bool = False
+    context_schedule: str = "uniform"
+    fuse_method: str = "pyramid"
+    prompt_interpolation: str = "slerp"
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:
@@ -307,7 +136,7 @@ def _refuse_unknown(mapping: Mapping[str, Any], known: Sequence[str]) -> None:
 
 def field_specs() -> dict[str, FieldSpec]:
     """Field name -> spec, in the order of the positional arguments."""
-    return {field.name: field.metadata["spec"] for field in dataclasses.fields(MotionSettings)}
+    return {field.name: FIELDS[field.name] for field in dataclasses.fields(MotionSettings)}
 
 
 def field_default(name: str) -> Any:

@@ -15,7 +15,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 
 # From the bottom up. A part may import from its own and from lower layers, never from a neighbour in its layer.
 LAYERS = (
-    {"errors", "field_parsing", "settings", "protocols"},
+    {"errors", "fields", "settings", "protocols"},
     {"models"},
     {"checkpoints"},
     {"injection", "context", "conditioning", "noise", "video"},
@@ -29,7 +29,6 @@ NETWORK_CLIENTS = {"aiohttp", "ftplib", "http.client", "httpx", "huggingface_hub
 WITHOUT_TORCH = (
     "motion",
     "motion.errors",
-    "motion.field_parsing",
     "motion.settings",
     "motion.protocols",
     "motion.context.schedules",

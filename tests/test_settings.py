@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import SettingsError
+from motion.fields import FIELDS
 from motion.settings import (
     BETA_SCHEDULES,
     CONTEXT_SCHEDULES,
@@ -53,6 +54,11 @@ def test_mapping_and_positional_arguments_agree(settings):
     expected = settings if settings.enabled else MotionSettings()
     assert MotionSettings.from_arguments(list(values.values())) == expected
     assert MotionSettings.from_arguments([values, "", 3]) == expected
+
+
+def test_table_and_settings_have_the_same_fields_in_the_same_order():
+    assert list(FIELDS) == list(field_specs())
+    assert len({spec.infotext for spec in FIELDS.values()}) == len(FIELDS)
 
 
 def test_nothing_asked_for_means_off():

@@ -13,7 +13,7 @@ from motion.checkpoints.inspection import Inspection, describe
 from motion.checkpoints.motion_families import MOTION_FAMILIES
 from motion.checkpoints.registry import find_custom_formats
 from motion.errors import MotionError
-from motion.field_parsing import FieldSpec
+from motion.fields import FieldSpec
 from motion.host.module_files import ModelFiles
 from motion.host.schedule_panel import add_schedule_panel
 from motion.settings import MotionSettings, field_default, field_specs

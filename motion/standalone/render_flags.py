@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from motion.field_parsing import FieldSpec
+from motion.fields import FieldSpec
 from motion.settings import field_default, field_specs
 from motion.standalone.render_settings import RESIZE_MODES, RenderSettings
 
