@@ -70,6 +70,10 @@ class MotionSession:
         """True while the changes are in place."""
         return self._stack is not None
 
+    def begin_sampling(self) -> None:
+        """The sampler begins: its steps, and with them the windows, count from the first one."""
+        self._steps_begun = 0
+
     def begin_step(self) -> None:
         """A step of the sampler begins, of one or more UNet calls, which all run the same windows."""
         self._steps_begun += 1
@@ -100,7 +104,7 @@ class MotionSession:
         self._bind()
 
     def _bind(self) -> None:
-        self._steps_begun = 0
+        self.begin_sampling()
         with ExitStack() as stack:
             if self._settings.motion_scale != 0:  # at 0 a clip is the host's own stills, to the last bit
                 self._enter(stack)

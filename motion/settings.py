@@ -14,6 +14,7 @@ from motion.errors import SettingsError
 from motion.fields import FIELDS, FieldSpec
 from motion.fields.clip import FORMATS, SEED_BEHAVIOURS
 from motion.fields.module import BETA_SCHEDULES
+from motion.fields.noise import FREEINIT_FILTERS
 from motion.fields.prompts import PROMPT_INTERPOLATIONS
 from motion.fields.windows import CONTEXT_SCHEDULES, FUSE_METHODS
 
@@ -21,6 +22,7 @@ __all__ = [
     "BETA_SCHEDULES",
     "CONTEXT_SCHEDULES",
     "FORMATS",
+    "FREEINIT_FILTERS",
     "FUSE_METHODS",
     "PROMPT_INTERPOLATIONS",
     "SEED_BEHAVIOURS",
@@ -43,7 +45,8 @@ class MotionSettings:
         formats: what to write, of FORMATS.
         motion_scale: strength of the temporal branch; 0 makes stills, bit-identical to no module.
         seed_behaviour: "per frame": frame i starts from the noise of seed + i, as the host's batches do;
-            "same for all frames": every frame starts from the noise of the clip's seed.
+            "same for all frames": every frame starts from the noise of the clip's seed; "repeated": frames beyond the
+            first window start from its noise again; "FreeNoise": the same, shuffled.
         module_family: id of the family to take the module for; "auto" lets the file's content decide, and its name
             where content can't.
         beta_schedule: noise schedule that the sampler reads; "auto" is the module's, "host" the web UI's own.
@@ -57,6 +60,13 @@ class MotionSettings:
         context_schedule: where windows lie, of CONTEXT_SCHEDULES.
         fuse_method: what a window counts for each of its frames, of FUSE_METHODS.
         prompt_interpolation: how a frame between two keyframes of a prompt is made of both, of PROMPT_INTERPOLATIONS.
+        frame_seeds: one seed for each frame, with blanks between them, or nothing.
+        freeinit_iterations: how often the clip is sampled; 1 is without FreeInit.
+        freeinit_coarse_to_fine: iterations but the last one take fewer steps.
+        freeinit_filter: what counts as a low frequency, of FREEINIT_FILTERS.
+        freeinit_order: steepness of the filter "butterworth".
+        freeinit_d_s: where low frequencies stop along height and width, in units of half the axis.
+        freeinit_d_t: where they stop along the frames.
     """
 
     enabled: bool = False
@@ -79,6 +89,13 @@ class MotionSettings:
     context_schedule: str = "uniform"
     fuse_method: str = "pyramid"
     prompt_interpolation: str = "slerp"
+    frame_seeds: str = ""
+    freeinit_iterations: int = 1
+    freeinit_coarse_to_fine: bool = False
+    freeinit_filter: str = "butterworth"
+    freeinit_order: int = 4
+    freeinit_d_s: float = 0.25
+    freeinit_d_t: float = 0.25
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:

@@ -15,7 +15,7 @@ from motion.fields.parsing import (
 
 MAX_FRAMES = 4096
 FORMATS = ("MP4", "GIF", "PNG")
-SEED_BEHAVIOURS = ("per frame", "same for all frames")
+SEED_BEHAVIOURS = ("per frame", "same for all frames", "repeated", "FreeNoise")
 
 CLIP_FIELDS = {
     "enabled": FieldSpec(
@@ -80,7 +80,7 @@ CLIP_FIELDS = {
         control="choice",
         label="Seed of the frames",
         infotext="Motion seeds",
-        info="Per frame: seed, seed + 1, …, as a batch of images.",
+        info="Per frame: seed, seed + 1, …; beyond a window, repeated and FreeNoise take its seeds again, or shuffled.",
         choices=SEED_BEHAVIOURS,
     ),
 }

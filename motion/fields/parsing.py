@@ -21,8 +21,8 @@ class FieldSpec:
         parse: (name, raw value) -> value; raises SettingsError.
         label: text beside the control.
         info: one line below the control.
-        control: "checkbox", "module", "family", "adapter", "loras", "integer", "number", "slider", "choice" or
-            "choices".
+        control: "checkbox", "module", "family", "adapter", "loras", "integer", "number", "slider", "choice",
+            "choices" or "text".
         infotext: key in the infotext.
         minimum: smallest value, where there is one.
         maximum: largest value, where there is one.
@@ -74,10 +74,24 @@ def parse_tags(spec: FieldSpec, name: str, value: Any) -> str:
     return text
 
 
+def parse_seeds(spec: FieldSpec, name: str, value: Any) -> str:
+    """Whole numbers in the field's range with a blank between them, from a list, a number or text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, list | tuple) and all(isinstance(item, int) and not isinstance(item, bool) for item in value):
+        value = " ".join(map(str, value))
+    seeds = re.split(r"[,;\s]+", parse_text(spec, name, value).strip(",;"))
+    if seeds == [""]:
+        return ""
+    if not all(re.fullmatch(r"-?\d{1,20}", seed) for seed in seeds):
+        raise _wrong(name, "whole numbers such as 7, 7, 8", value, "Write one seed for each frame.")
+    return " ".join(str(_in_range(spec, name, int(seed), "whole numbers")) for seed in seeds)
+
+
 def _in_range(spec: FieldSpec, name: str, value: Any, kind: str) -> Any:
     low, high = spec.minimum, spec.maximum
     if (low is not None and value < low) or (high is not None and value > high):
-        raise _wrong(name, f"{kind} from {low:g} to {high:g}", value, "Choose a value in this range.")
+        raise _wrong(name, f"{kind} from {low:.10g} to {high:.10g}", value, "Choose a value in this range.")
     return value
 
 

@@ -96,10 +96,15 @@ class A1111Host:
                 sd_model.alphas_cumprod_original = before
             sd_model.alphas_cumprod = before
 
+    def alphas_cumprod(self) -> torch.Tensor:
+        """ᾱ of every timestep, as this request is sampled now: [timesteps]."""
+        table: torch.Tensor = self._p.sd_model.alphas_cumprod
+        return table
+
     def begin_pass(self, lcm_original_steps: int | None) -> None:
         """Set what belongs to the sampler of this pass, which has just been made."""
         if lcm_original_steps is not None:
-            set_lcm_steps(self._p.sampler, self._p.sd_model.alphas_cumprod, lcm_original_steps)
+            set_lcm_steps(self._p.sampler, self.alphas_cumprod(), lcm_original_steps)
 
     def frame_guidance(self, ratios: Sequence[float]) -> AbstractContextManager[None]:
         """Nothing to do: the weights of the prompts do it, picture by picture."""

@@ -27,6 +27,10 @@ class HostAdapter(ModelHost, Protocol):
         """
         ...
 
+    def alphas_cumprod(self) -> Tensor:
+        """ᾱ of every timestep, as this request is sampled now: [timesteps]."""
+        ...
+
     def begin_pass(self, lcm_original_steps: int | None) -> None:
         """Sampling of a pass is about to begin (`process_before_every_sampling`); some hosts say so twice.
 

@@ -137,10 +137,14 @@ class ForgeObjectsHost(ABC):
             if forge_objects.unet is patcher:
                 forge_objects.unet = before
 
+    def alphas_cumprod(self) -> Tensor:
+        """ᾱ of every timestep, as this request is sampled now: [timesteps]."""
+        return _alphas(self._schedule().sigmas)
+
     def begin_pass(self, lcm_original_steps: int | None) -> None:
         """Set what belongs to the sampler and to the patcher of this pass, which have just been made."""
         if lcm_original_steps is not None:
-            set_lcm_steps(self._p.sampler, _alphas(self._schedule().sigmas), lcm_original_steps)
+            set_lcm_steps(self._p.sampler, self.alphas_cumprod(), lcm_original_steps)
         forge_objects = self._p.sd_model.forge_objects
         is_wanted = self._reserved_bytes or self._guidance is not None
         if is_wanted and (self._patched is None or self._patched[1] is not forge_objects.unet):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modules import processing, shared
+from torch import Tensor
 
 from motion.checkpoints.motion_lora_file import MotionLora
 from motion.context.plan import WindowPlan
@@ -17,14 +18,17 @@ from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.adapter import HostAdapter
 from motion.host.clip_output import ClipOutput, selected_script
 from motion.host.detect import adapter_for
+from motion.host.frame_seeds import check_seeds, spread_seeds
+from motion.host.freeinit import FreeInitSampling
 from motion.host.module_files import LoadedModule, ModelFiles
 from motion.host.prompt_tags import requests_in_field, take_tags_from_prompts
 from motion.host.prompt_travel import PromptTravel, guidance_ratios, set_off_from_styles
 from motion.host.sample_hook import set_generation
 from motion.injection.inject import matching_sites
 from motion.injection.motion_lora import check_motion_lora
+from motion.noise.freeinit import FreeInit
 from motion.session import MotionSession
-from motion.settings import SEED_BEHAVIOURS, MotionSettings, field_specs
+from motion.settings import MotionSettings, field_specs
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ class ClipGeneration:
         self._error: Exception | None = None
         self._host: HostAdapter | None = None
         self._session: MotionSession | None = None
+        self._plan: WindowPlan | None = None
+        self._free_init: FreeInitSampling | None = None
         self._output: ClipOutput | None = None
         self._travel = PromptTravel(settings.num_frames, settings.prompt_interpolation, settings.closed_loop)
         self._guidance_ratios: tuple[float, ...] | None = None
@@ -101,7 +107,8 @@ class ClipGeneration:
                 "Choose no script, or turn Motion off."
             )
         family, config = self._files.inspect(settings.motion_module, settings.module_family)
-        WindowPlan.resolve(settings, family.trained_window(config.max_length), config.max_length)
+        self._plan = WindowPlan.resolve(settings, family.trained_window(config.max_length), config.max_length)
+        check_seeds(p, settings)
         self._output = ClipOutput(p, settings)
         if p.batch_size not in (1, settings.num_frames):
             p.comment(f"Motion: a batch holds one clip, so Batch size {p.batch_size} has no meaning; use Batch count.")
@@ -150,10 +157,11 @@ class ClipGeneration:
             adapter=self._files.load_adapter(settings.domain_adapter) if settings.domain_adapter else None,
         )
         self._lcm_original_steps = loaded.family.lcm_original_steps
-        if settings.seed_behaviour == SEED_BEHAVIOURS[1]:
-            frames = settings.num_frames
-            p.all_seeds = [p.all_seeds[0] + index // frames for index in range(len(p.all_seeds))]
-            p.all_subseeds = [p.all_subseeds[0] + index // frames for index in range(len(p.all_subseeds))]
+        free_init = FreeInit.of(settings)
+        if free_init is not None:
+            self._free_init = FreeInitSampling(p, free_init, host, self._session.begin_sampling)
+        if self._plan is not None:
+            spread_seeds(p, settings, self._plan)
         self._describe(" ".join(request.tag for request in requests))
 
     def _check_frames(self) -> None:
@@ -196,10 +204,12 @@ class ClipGeneration:
         check_motion_lora(loaded.model, loaded.family.base, lora)
         return lora
 
-    def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
-        """A denoiser step begins (`on_cfg_denoiser`)."""
+    def begin_step(self, num_cond_rows: int, x: Tensor) -> None:
+        """A denoiser step begins (`on_cfg_denoiser`) on the rows `x`, so many of them conds."""
         if self._host is not None:
-            self._host.begin_step(num_cond_rows, num_rows)
+            self._host.begin_step(num_cond_rows, len(x))
+        if self._free_init is not None:
+            self._free_init.begin_step(x)
         if self._session is not None:
             self._session.begin_step()
 
@@ -231,6 +241,8 @@ class ClipGeneration:
             if self._guidance_ratios is not None and self._host is not None:
                 stack.enter_context(self._host.frame_guidance(self._guidance_ratios))
             stack.enter_context(self._session.applied())
+            if self._free_init is not None:
+                stack.enter_context(self._free_init.applied())
             return original(*args, **kwargs)
 
     def _check_prompts(self) -> None:
@@ -269,6 +281,8 @@ class ClipGeneration:
             self._report(self._error)
         elif self._host is not None:
             self._host.begin_pass(self._lcm_original_steps)
+            if self._free_init is not None:
+                self._free_init.begin_pass()
 
     def take_frame(self, pp: Any) -> None:
         """The host shows one finished frame; other scripts may still change `pp.image`."""

@@ -39,4 +39,4 @@ def _on_cfg_denoiser(params: Any) -> None:
     if generation is not None:
         text = params.text_cond
         rows = next(iter(text.values())) if isinstance(text, dict) else text
-        generation.begin_step(rows.shape[0], params.x.shape[0])
+        generation.begin_step(rows.shape[0], params.x)

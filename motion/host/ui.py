@@ -18,13 +18,20 @@ from motion.host.module_files import ModelFiles
 from motion.host.schedule_panel import add_schedule_panel
 from motion.settings import MotionSettings, field_default, field_specs
 
-_ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale", "seed_behaviour"))
+_ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale",))
 _WINDOW_ROWS = (
     ("context_length", "context_overlap", "context_stride"),
     ("closed_loop",),
     ("context_schedule", "fuse_method"),
 )
 _TRAVEL_ROWS = (("prompt_interpolation",),)
+_NOISE_ROWS = (
+    ("seed_behaviour",),
+    ("frame_seeds",),
+    ("freeinit_iterations", "freeinit_coarse_to_fine"),
+    ("freeinit_filter", "freeinit_order"),
+    ("freeinit_d_s", "freeinit_d_t"),
+)
 _LORA_ROWS = (("motion_loras",),)
 _ADAPTER_ROWS = (("domain_adapter", "domain_adapter_strength"),)
 _MODULE_ROWS = (("module_family", "beta_schedule"),)
@@ -62,6 +69,8 @@ def build_controls(tab: str, files: ModelFiles, prompts: Sequence[Any] = ()) -> 
         with gr.Accordion("Prompt travel", open=False, elem_id=f"{tab}_motion_travel_group"):
             add_rows(_TRAVEL_ROWS)
         add_schedule_panel(tab, prompts, controls["num_frames"], controls["closed_loop"])
+        with gr.Accordion("Noise", open=False, elem_id=f"{tab}_motion_noise_group"):
+            add_rows(_NOISE_ROWS)
         with gr.Accordion("Motion LoRA and domain adapter", open=False, elem_id=f"{tab}_motion_loras_group"):
             add_rows(_LORA_ROWS)
             added = gr.Dropdown(

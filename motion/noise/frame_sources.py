@@ -8,6 +8,50 @@ from __future__ import annotations
 
 import torch
 
+from motion.errors import SettingsError
+from motion.settings import MotionSettings
+
+
+def frame_sources(settings: MotionSettings, window_length: int, overlap: int, *, seed: int) -> tuple[int, ...]:
+    """Frame -> frame whose noise it has, as `settings.seed_behaviour` says.
+
+    Args:
+        settings: the request.
+        window_length: frames of the windows in which the clip runs; a clip of no more has nothing to repeat.
+        overlap: frames that neighbouring windows share.
+        seed: of FreeNoise's shuffles.
+    """
+    num_frames = settings.num_frames
+    if settings.seed_behaviour == "same for all frames":
+        return (0,) * num_frames
+    if settings.seed_behaviour == "repeated":
+        return repeated_sources(num_frames, window_length)
+    if settings.seed_behaviour == "FreeNoise":
+        return shuffled_sources(num_frames, window_length, overlap, seed=seed)
+    return tuple(range(num_frames))
+
+
+def seeds_of_single_frames(settings: MotionSettings) -> tuple[int, ...] | None:
+    """The seeds that the request names, one for each frame; None where it names none.
+
+    Raises:
+        SettingsError: more or fewer seeds than frames, or seeds that something else decides too.
+    """
+    seeds = tuple(map(int, settings.frame_seeds.split()))
+    if not seeds:
+        return None
+    if len(seeds) != settings.num_frames:
+        raise SettingsError(
+            f"`frame_seeds` must hold one seed for each frame ({settings.num_frames}), got {len(seeds)}. "
+            "Write as many, or none."
+        )
+    if settings.seed_behaviour != "per frame":
+        raise SettingsError(
+            "`seed_behaviour` must be 'per frame' where `frame_seeds` names each frame's seed, got "
+            f"'{settings.seed_behaviour}'. Choose 'per frame', or empty `frame_seeds`."
+        )
+    return seeds
+
 
 def repeated_sources(num_frames: int, window_length: int) -> tuple[int, ...]:
     """Frame -> frame whose noise it has: the first window's noise again and again, as others' "repeated context"."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from motion.noise.frequencies import low_pass, mixed
+from motion.settings import MotionSettings
 
 
 def diffused(samples: Tensor, noise: Tensor, alpha_cumprod: float) -> Tensor:
@@ -69,6 +70,20 @@ class FreeInit:
     d_t: float
     order: int
     coarse_to_fine: bool
+
+    @classmethod
+    def of(cls, settings: MotionSettings) -> FreeInit | None:
+        """What `settings` ask for; None where the clip is sampled once."""
+        if settings.freeinit_iterations == 1:
+            return None
+        return cls(
+            settings.freeinit_iterations,
+            settings.freeinit_filter,
+            settings.freeinit_d_s,
+            settings.freeinit_d_t,
+            settings.freeinit_order,
+            settings.freeinit_coarse_to_fine,
+        )
 
     def steps(self, iteration: int, steps: int) -> int:
         """Steps of iteration `iteration`, counted from 0, of a request for `steps`; the last one has all of them."""

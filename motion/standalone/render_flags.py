@@ -85,7 +85,7 @@ def _help(spec: FieldSpec) -> str:
     if spec.choices:
         joined = "; join several by +" if spec.control == "choices" else ""
         return f"{spec.label}: one of {', '.join(spec.choices)}{joined}. {spec.info}"
-    bounds = "" if spec.minimum is None else f" ({spec.minimum:g} to {spec.maximum:g})"
+    bounds = "" if spec.minimum is None else f" ({spec.minimum:.10g} to {spec.maximum:.10g})"
     return f"{spec.label}{bounds}. {spec.info}"
 
 
