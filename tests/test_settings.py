@@ -12,6 +12,7 @@ from motion.settings import (
     BETA_SCHEDULES,
     CONTEXT_SCHEDULES,
     FORMATS,
+    FREEINIT_FILTERS,
     FUSE_METHODS,
     SEED_BEHAVIOURS,
     MotionSettings,
@@ -39,6 +40,12 @@ SETTINGS = st.builds(
     closed_loop=st.booleans(),
     context_schedule=st.sampled_from(CONTEXT_SCHEDULES),
     fuse_method=st.sampled_from(FUSE_METHODS),
+    frame_seeds=st.lists(st.integers(0, 2**32 - 1)).map(lambda seeds: " ".join(map(str, seeds))),
+    freeinit_iterations=st.integers(1, 10),
+    freeinit_filter=st.sampled_from(FREEINIT_FILTERS),
+    freeinit_order=st.integers(1, 16),
+    freeinit_d_s=st.floats(0.01, 1),
+    freeinit_d_t=st.floats(0.01, 1),
 )
 
 
@@ -105,6 +112,9 @@ def test_each_bound_is_allowed_and_what_lies_beyond_is_refused(name):
         ({"formats": 4}, "`formats` must be a list"),
         ({"formats": {"MP4": 1}}, "`formats` must be a list"),
         ({"seed_behaviour": "random"}, "`seed_behaviour` must be one of"),
+        ({"frame_seeds": "seven, 8"}, "`frame_seeds` must be whole numbers such as 7, 7, 8, got 'seven, 8'"),
+        ({"frame_seeds": [1.5]}, "`frame_seeds` must be text"),
+        ({"freeinit_filter": "sinc"}, "`freeinit_filter` must be one of 'butterworth'"),
         ({"motion_loras": "pan left"}, "`motion_loras` must be tags such as <lora:pan_left:0.8>, got 'pan left'"),
         ({"motion_loras": [3]}, "`motion_loras` must be text"),
         ({"num_frame": 16}, "Unknown field `num_frame`; .* Did you mean `num_frames`"),
