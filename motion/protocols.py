@@ -85,6 +85,47 @@ WindowsOfCall = Callable[[], FrameWindows | None]
 
 
 @dataclass(frozen=True)
+class UNetWindow:
+    """The part of a UNet call that runs now, where the whole UNet runs once per window.
+
+    Attributes:
+        index: of this window in the call, from 0.
+        count: windows of the call.
+        frames: the clip's frames that it holds, in the order in which the motion modules see them.
+        rows: the call's rows that it holds, entry after entry.
+        num_frames: frames of the clip.
+        num_rows: rows of the call.
+    """
+
+    index: int
+    count: int
+    frames: tuple[int, ...]
+    rows: tuple[int, ...]
+    num_frames: int
+    num_rows: int
+
+
+AroundWindow = Callable[[UNetWindow], AbstractContextManager[None]]
+"""Entered around each window that the UNet runs; what it raises ends the call."""
+
+
+@dataclass(frozen=True)
+class WindowRun:
+    """How a clip that is longer than the motion modules' window runs.
+
+    Attributes:
+        of_call: the windows of a UNet call.
+        scope: "attention" runs the UNet once on all frames and windows the temporal attention, "unet" runs the UNet
+            once per window, in the memory of one.
+        around_window: entered around each window in scope "unet".
+    """
+
+    of_call: WindowsOfCall
+    scope: str = "attention"
+    around_window: AroundWindow | None = None
+
+
+@dataclass(frozen=True)
 class BetaSchedule:
     """Noise schedule that a motion module was trained with.
 
@@ -120,6 +161,21 @@ class Placement:
     streamed: bool = False
 
 
+@dataclass(frozen=True)
+class UNetRoom:
+    """What a request's largest UNet call is made of, and the memory that there is for it.
+
+    Attributes:
+        rows_per_frame: rows of the call for each frame of the clip: 2 where cond and uncond run together.
+        latent_pixels: height × width of the latents.
+        free_bytes: memory of the device that the call may take; None where the web UI can't tell.
+    """
+
+    rows_per_frame: int
+    latent_pixels: int
+    free_bytes: int | None
+
+
 class ModelHost(Protocol):
     """The loaded model of a web UI, as a session sees it while one request is sampled."""
 
@@ -150,4 +206,16 @@ class ModelHost(Protocol):
 
     def interrupted(self) -> bool:
         """True when the user has stopped this request."""
+        ...
+
+    def unet_room(self) -> UNetRoom:
+        """What the UNet calls of this request take, and what there is for them."""
+        ...
+
+    def unet_window(self, window: UNetWindow) -> AbstractContextManager[None]:
+        """While in the context the UNet runs one window: show it, and cut what other extensions have for each frame.
+
+        Raises:
+            BaseException: what this web UI's sampler takes for a stop, where the user has stopped this request.
+        """
         ...

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from motion.checkpoints.domain_adapter_file import DomainAdapter
 from motion.checkpoints.motion_file import MotionFamily
 from motion.checkpoints.motion_lora_file import MotionLora
 from motion.conditioning.lora_tags import MotionLoraRequest
 from motion.context.plan import WindowPlan
+from motion.context.window_scope import WindowScope, choose_window_scope
 from motion.errors import InjectionError
-from motion.injection import Injection, injected
+from motion.injection import Injection, find_sites, injected
 from motion.injection.beta_schedule import chosen_schedule
 from motion.injection.domain_adapter import domain_adapter_applied
 from motion.injection.motion_lora import motion_loras_hooked, motion_loras_merged
 from motion.injection.residency import resident, resident_bytes, streamed
 from motion.models.cast_layers import has_narrow_weights
 from motion.models.motion_module import MotionModel
-from motion.protocols import FrameWindows, ModelHost
+from motion.models.site_module import takes_windows
+from motion.protocols import FrameWindows, ModelHost, WindowRun
 from motion.settings import MotionSettings
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class MotionSession:
         self._adapter = adapter
         max_length = motion_model.config.max_length
         self._plan = WindowPlan.resolve(settings, family.trained_window(max_length), max_length)
+        self._scope = self._resolve_scope()
         self._steps_begun = 0
         self._stack: ExitStack | None = None
         self._injection: Injection | None = None
@@ -73,6 +77,41 @@ class MotionSession:
     def begin_sampling(self) -> None:
         """The sampler begins: its steps, and with them the windows, count from the first one."""
         self._steps_begun = 0
+
+    @property
+    def window_scope(self) -> str:
+        """What the request's scope came to: "attention" or "unet"; as it was asked for where the clip is one window."""
+        return self._scope.name
+
+    @property
+    def scope_reason(self) -> str:
+        """Why the slower scope was chosen for a request that left it open; else empty."""
+        return self._scope.reason
+
+    def describe_windows(self) -> str:
+        """Number and shape of the windows, and what runs in them."""
+        if self._plan.windows(0) is None:
+            return str(self._plan)
+        return f"{self._plan} (scope {self.window_scope})"
+
+    def _resolve_scope(self) -> WindowScope:
+        asked, model = self._settings.window_scope, self._motion_model
+        if asked != "auto" or self._plan.windows(0) is None:
+            return WindowScope(asked)
+        num_frames, unet, placement = self._settings.num_frames, self._host.unet(), self._host.placement()
+        room = self._host.unet_room()
+        if room.free_bytes is not None:
+            room = replace(room, free_bytes=room.free_bytes - resident_bytes(model, placement))
+        return choose_window_scope(
+            room,
+            num_frames,
+            find_sites(unet)[0].channels,
+            placement.dtype.itemsize,
+            attention_can=all(takes_windows(m) or m.max_length >= num_frames for m in model.site_modules().values()),
+        )
+
+    def _frames_of_call(self, num_frames: int) -> Sequence[int]:
+        return range(num_frames) if self._injection is None else self._injection.frames_of_call(num_frames)
 
     def begin_step(self) -> None:
         """A step of the sampler begins, of one or more UNet calls, which all run the same windows."""
@@ -112,7 +151,7 @@ class MotionSession:
         logger.info(
             "%d frames in %s with %s at scale %g on %s",
             self._settings.num_frames,
-            self._plan,
+            self.describe_windows(),
             self._family.title,
             self._settings.motion_scale,
             self._host.name,
@@ -136,7 +175,7 @@ class MotionSession:
                 settings.num_frames,
                 scale=settings.motion_scale,
                 rows_of_call=self._host.rows_of_call,
-                windows_of_call=self._windows_of_call,
+                windows=WindowRun(self._windows_of_call, self.window_scope, self._host.unet_window),
                 dtype=placement.dtype,
             )
         )
@@ -149,10 +188,10 @@ class MotionSession:
             if request.first_frame is not None
         ]
         if has_narrow_weights(self._motion_model):  # which would round most of a merged LoRA away
-            stack.enter_context(motion_loras_hooked(self._motion_model, [*whole, *ranged]))
+            stack.enter_context(motion_loras_hooked(self._motion_model, [*whole, *ranged], self._frames_of_call))
             return
         stack.enter_context(motion_loras_merged(self._motion_model, whole))
-        stack.enter_context(motion_loras_hooked(self._motion_model, ranged))
+        stack.enter_context(motion_loras_hooked(self._motion_model, ranged, self._frames_of_call))
 
     def _release(self) -> None:
         stack, self._stack, self._injection = self._stack, None, None

@@ -16,7 +16,7 @@ from motion.fields.clip import FORMATS, SEED_BEHAVIOURS
 from motion.fields.module import BETA_SCHEDULES
 from motion.fields.noise import FREEINIT_FILTERS
 from motion.fields.prompts import PROMPT_INTERPOLATIONS
-from motion.fields.windows import CONTEXT_SCHEDULES, FUSE_METHODS
+from motion.fields.windows import CONTEXT_SCHEDULES, FUSE_METHODS, WINDOW_SCOPES
 
 __all__ = [
     "BETA_SCHEDULES",
@@ -26,6 +26,7 @@ __all__ = [
     "FUSE_METHODS",
     "PROMPT_INTERPOLATIONS",
     "SEED_BEHAVIOURS",
+    "WINDOW_SCOPES",
     "MotionSettings",
     "field_default",
     "field_specs",
@@ -59,6 +60,8 @@ class MotionSettings:
         closed_loop: the clip's last frame leads to its first.
         context_schedule: where windows lie, of CONTEXT_SCHEDULES.
         fuse_method: what a window counts for each of its frames, of FUSE_METHODS.
+        window_scope: what runs in windows, of WINDOW_SCOPES: the temporal attention, in which all else runs once per
+            frame, or the whole UNet, in the memory of one window; "auto" is the first where memory suffices.
         prompt_interpolation: how a frame between two keyframes of a prompt is made of both, of PROMPT_INTERPOLATIONS.
         frame_seeds: one seed for each frame, with blanks between them, or nothing.
         freeinit_iterations: how often the clip is sampled; 1 is without FreeInit.
@@ -88,6 +91,7 @@ class MotionSettings:
     closed_loop: bool = False
     context_schedule: str = "uniform"
     fuse_method: str = "pyramid"
+    window_scope: str = "auto"
     prompt_interpolation: str = "slerp"
     frame_seeds: str = ""
     freeinit_iterations: int = 1

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from motion.checkpoints.motion_file import MOTION_FAMILIES
+from motion.context.window_scope import peak_bytes
 from motion.errors import InjectionError, SettingsError
 from motion.injection.beta_schedule import alphas_cumprod
+from motion.injection.residency import resident_bytes
 from motion.models.motion_module import MotionModel, MotionModuleConfig
-from motion.protocols import BetaSchedule, FrameRows, Placement
+from motion.protocols import BetaSchedule, FrameRows, Placement, UNetRoom
 from motion.session import MotionSession
 from motion.settings import MotionSettings
 from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_unet, state_of
@@ -26,6 +28,16 @@ class Host:
         self.model = unet
         self.schedules = ["its own"]
         self.stopped = False
+        self.free_bytes = None
+        self.windows = []
+
+    def unet_room(self):
+        return UNetRoom(2, 64, self.free_bytes)
+
+    @contextmanager
+    def unet_window(self, window):
+        self.windows.append((window.frames, window.rows))
+        yield
 
     def unet(self):
         return self.model
@@ -118,6 +130,31 @@ def test_windows_follow_the_samplers_steps_not_the_unet_calls(unet):
     with run.applied():
         run.begin_step()
         assert torch.equal(other(*inputs(FRAMES)), hires)
+
+
+def test_in_scope_unet_the_host_is_told_each_window(unet):
+    host, run_of = Host(unet), {}
+    for scope in ("unet", "attention"):
+        run = run_of[scope] = session(host, make_motion(max_length=2), context_overlap=0, window_scope=scope)
+        assert run.window_scope == scope
+        assert run.describe_windows() == f"2 windows of 2 frames, overlap 0 (scope {scope})"
+        with run.applied():
+            run.begin_step()
+            unet(*inputs(2 * FRAMES))
+    assert host.windows == [((0, 1), (0, 1, 4, 5)), ((2, 3), (2, 3, 6, 7))]
+
+
+def test_scope_auto_is_attention_where_memory_suffices(unet):
+    host, motion = Host(unet), make_motion(max_length=2)
+    assert session(host, motion).window_scope == "attention"
+    host.free_bytes = resident_bytes(motion, host.placement()) + peak_bytes(2 * FRAMES, 64, 32, 4)
+    assert session(host, motion).window_scope == "attention"
+    host.free_bytes -= 1
+    run = session(host, motion)
+    assert (run.window_scope, run.describe_windows()) == ("unet", "3 windows of 2 frames, overlap 1 (scope unet)")
+    assert "all frames at once would take about" in run.scope_reason
+    assert session(host, motion, window_scope="attention").window_scope == "attention"
+    assert session(host, make_motion(max_length=FRAMES)).window_scope == "auto"  # one window, so that it means nothing
 
 
 def test_refuses_windows_that_the_module_can_not_take(unet, motion):

@@ -15,6 +15,7 @@ from motion.settings import (
     FREEINIT_FILTERS,
     FUSE_METHODS,
     SEED_BEHAVIOURS,
+    WINDOW_SCOPES,
     MotionSettings,
     field_specs,
 )
@@ -46,6 +47,7 @@ SETTINGS = st.builds(
     freeinit_order=st.integers(1, 16),
     freeinit_d_s=st.floats(0.01, 1),
     freeinit_d_t=st.floats(0.01, 1),
+    window_scope=st.sampled_from(WINDOW_SCOPES),
 )
 
 
@@ -115,6 +117,7 @@ def test_each_bound_is_allowed_and_what_lies_beyond_is_refused(name):
         ({"frame_seeds": "seven, 8"}, "`frame_seeds` must be whole numbers such as 7, 7, 8, got 'seven, 8'"),
         ({"frame_seeds": [1.5]}, "`frame_seeds` must be text"),
         ({"freeinit_filter": "sinc"}, "`freeinit_filter` must be one of 'butterworth'"),
+        ({"window_scope": "frames"}, "`window_scope` must be one of 'auto', 'attention', 'unet', got 'frames'"),
         ({"motion_loras": "pan left"}, "`motion_loras` must be tags such as <lora:pan_left:0.8>, got 'pan left'"),
         ({"motion_loras": [3]}, "`motion_loras` must be text"),
         ({"num_frame": 16}, "Unknown field `num_frame`; .* Did you mean `num_frames`"),

@@ -10,6 +10,7 @@ from motion.fields.parsing import (
 )
 
 CONTEXT_SCHEDULES = ("uniform", "looped", "static", "batched", "views")
+WINDOW_SCOPES = ("auto", "attention", "unet")
 FUSE_METHODS = ("pyramid", "flat", "relative", "overlap-linear", "gaussian")
 
 WINDOW_FIELDS = {
@@ -65,5 +66,13 @@ WINDOW_FIELDS = {
         infotext="Motion window weights",
         info="How overlapping windows are blended.",
         choices=FUSE_METHODS,
+    ),
+    "window_scope": FieldSpec(
+        parse_choice,
+        control="choice",
+        label="Window scope",
+        infotext="Motion window scope",
+        info="attention is faster; unet needs the memory of one window only. auto is attention where memory suffices.",
+        choices=WINDOW_SCOPES,
     ),
 }

@@ -24,8 +24,9 @@ from modules import devices, sd_samplers, shared
 
 from motion.errors import InjectionError
 from motion.host.adapter import set_lcm_steps
+from motion.host.unet_windows import WindowProgress, control_hints_cut, free_bytes, latent_pixels
 from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
-from motion.protocols import BetaSchedule, FrameRows, Placement
+from motion.protocols import BetaSchedule, FrameRows, Placement, UNetRoom, UNetWindow
 
 
 class A1111Host:
@@ -45,6 +46,7 @@ class A1111Host:
         self._step_rows: list[list[int]] = []
         self._next_row = 0
         self._has_and = False
+        self._progress = WindowProgress()
 
     def unet(self) -> torch.nn.Module:
         """The UNet of the checkpoint that is loaded now."""
@@ -103,6 +105,7 @@ class A1111Host:
 
     def begin_pass(self, lcm_original_steps: int | None) -> None:
         """Set what belongs to the sampler of this pass, which has just been made."""
+        self._progress.begin_pass()
         if lcm_original_steps is not None:
             set_lcm_steps(self._p.sampler, self.alphas_cumprod(), lcm_original_steps)
 
@@ -119,6 +122,7 @@ class A1111Host:
         unconds = [list(range(row, row + frames)) for row in range(num_cond_rows, num_rows, frames)]
         self._step_rows = conds + unconds
         self._next_row = 0
+        self._progress.begin_step(num_rows)
 
     def rows_of_call(self, num_rows: int) -> FrameRows:
         """The part of the step's rows that this call holds.
@@ -145,6 +149,25 @@ class A1111Host:
     def interrupted(self) -> bool:
         """True after Interrupt or Skip."""
         return bool(shared.state.interrupted or shared.state.skipped)
+
+    def unet_room(self) -> UNetRoom:
+        """Cond and uncond run together unless the option is off, or their lengths differ."""
+        placement = self.placement()
+        return UNetRoom(
+            2 if shared.opts.batch_cond_uncond else 1,
+            latent_pixels(self._p),
+            free_bytes(placement.device, self.unet(), unet_comes=not placement.streamed),
+        )
+
+    @contextmanager
+    def unet_window(self, window: UNetWindow) -> Iterator[None]:
+        """Show the window, and give the ControlNet extension the pictures of its frames.
+
+        Raises:
+            InterruptedException: Interrupt or Skip.
+        """
+        with self._progress.shown(window), control_hints_cut(self._p, window):
+            yield
 
     def sampling_failed(self) -> None:
         """Nothing to put back: this host sets the schedule anew before each `p.sample`."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -31,8 +31,9 @@ from torch import Tensor
 
 from motion.errors import InjectionError, SettingsError
 from motion.host.adapter import set_lcm_steps
+from motion.host.unet_windows import WindowProgress, latent_pixels
 from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
-from motion.protocols import BetaSchedule, FrameRows, Placement
+from motion.protocols import BetaSchedule, FrameRows, Placement, UNetRoom, UNetWindow
 
 _MISSING = object()
 
@@ -55,6 +56,7 @@ class ForgeObjectsHost(ABC):
         self._reserved_bytes = 0
         self._guidance: tuple[float, ...] | None = None
         self._patched: tuple[Any, Any, Any] | None = None
+        self._progress = WindowProgress()
         self._before_sampling = [(owner, name, getattr(owner, name)) for owner, name in self._overridden()]
 
     @abstractmethod
@@ -143,6 +145,7 @@ class ForgeObjectsHost(ABC):
 
     def begin_pass(self, lcm_original_steps: int | None) -> None:
         """Set what belongs to the sampler and to the patcher of this pass, which have just been made."""
+        self._progress.begin_pass()
         if lcm_original_steps is not None:
             set_lcm_steps(self._p.sampler, self.alphas_cumprod(), lcm_original_steps)
         forge_objects = self._p.sd_model.forge_objects
@@ -157,8 +160,11 @@ class ForgeObjectsHost(ABC):
             self._patched = forge_objects, patcher, before
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
-        """Nothing to remember: every call says by its number of rows how it is laid out."""
-        return
+        """For the progress bar; every call says by its number of rows how it is laid out.
+
+        These hosts count the frames once, and run two rows of each in a step.
+        """
+        self._progress.begin_step(2 * self._num_frames)
 
     def rows_of_call(self, num_rows: int) -> FrameRows:
         """Whole entries, one after another.
@@ -178,6 +184,21 @@ class ForgeObjectsHost(ABC):
     def interrupted(self) -> bool:
         """True after Interrupt or Skip."""
         return bool(shared.state.interrupted or shared.state.skipped)
+
+    def unet_room(self) -> UNetRoom:
+        """Cond and uncond together; everything but the UNet leaves the device where memory is short."""
+        placement, memory = self.placement(), self._memory_management()
+        free = memory.get_total_memory(placement.device) - memory.minimum_inference_memory()
+        weights = 0 if placement.streamed else memory.module_size(self.unet())
+        return UNetRoom(2, latent_pixels(self._p), int(free - weights))
+
+    def unet_window(self, window: UNetWindow) -> AbstractContextManager[None]:
+        """Show the window. What ControlNet adds comes to the UNet as arguments, and is cut with them.
+
+        Raises:
+            InterruptedException: Interrupt or Skip.
+        """
+        return self._progress.shown(window)
 
     @contextmanager
     def beta_schedule(self, schedule: BetaSchedule) -> Iterator[None]:

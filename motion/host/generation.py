@@ -156,6 +156,8 @@ class ClipGeneration:
             loras=[(self._load_lora(request.name, loaded), request) for request in requests],
             adapter=self._files.load_adapter(settings.domain_adapter) if settings.domain_adapter else None,
         )
+        if self._session.scope_reason:
+            p.comment(f"Motion: the UNet runs window by window (window scope unet): {self._session.scope_reason}.")
         self._lcm_original_steps = loaded.family.lcm_original_steps
         free_init = FreeInit.of(settings)
         if free_init is not None:
@@ -183,7 +185,8 @@ class ClipGeneration:
         """Put the settings into the infotext; a cell of X/Y/Z plot shares its dict with the others."""
         p, module = self._p, self._settings.motion_module
         module = Path(module).name if Path(module).is_absolute() else module  # no folders of this machine
-        described = replace(self._settings, motion_module=module, motion_loras=motion_loras)
+        scope = self._settings.window_scope if self._session is None else self._session.window_scope
+        described = replace(self._settings, motion_module=module, motion_loras=motion_loras, window_scope=scope)
         ours = {spec.infotext for spec in field_specs().values()}
         others = {key: value for key, value in p.extra_generation_params.items() if key not in ours}
         p.extra_generation_params = others | described.to_infotext()
@@ -240,6 +243,8 @@ class ClipGeneration:
         with ExitStack() as stack:
             if self._guidance_ratios is not None and self._host is not None:
                 stack.enter_context(self._host.frame_guidance(self._guidance_ratios))
+            stack.callback(setattr, shared.state, "textinfo", shared.state.textinfo)
+            shared.state.textinfo = f"Motion: {self._session.describe_windows()}"
             stack.enter_context(self._session.applied())
             if self._free_init is not None:
                 stack.enter_context(self._free_init.applied())

@@ -21,7 +21,7 @@ from motion.settings import MotionSettings, field_default, field_specs
 _ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale",))
 _WINDOW_ROWS = (
     ("context_length", "context_overlap", "context_stride"),
-    ("closed_loop",),
+    ("closed_loop", "window_scope"),
     ("context_schedule", "fuse_method"),
 )
 _TRAVEL_ROWS = (("prompt_interpolation",),)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -14,12 +17,14 @@ class CallRows:
     """The layout of the UNet call that is running now. One object belongs to one injection.
 
     Attributes:
-        num_frames: frames of the clip.
+        num_frames: frames of the clip, or of its window that the UNet runs now.
+        frames: which frames of the clip these are.
         num_calls: finished UNet calls.
     """
 
     def __init__(self, num_frames: int, rows_of_call: RowsOfCall | None) -> None:
         self.num_frames = num_frames
+        self.frames: Sequence[int] = range(num_frames)
         self.num_calls = 0
         self._rows_of_call = rows_of_call
         self._rows: FrameRows | None = None
@@ -45,9 +50,25 @@ class CallRows:
             self._order = torch.tensor(rows.rows, device=device).flatten()
             self._inverse = torch.argsort(self._order)
 
+    def rows_of_frames(self, frames: Sequence[int]) -> tuple[int, ...]:
+        """The running call's rows that hold `frames` of the clip, entry after entry."""
+        assert self._rows is not None, "a call is running"
+        return tuple(entry[frame] for entry in self._rows.rows for frame in frames)
+
+    @contextmanager
+    def window(self, frames: Sequence[int], num_rows: int) -> Iterator[None]:
+        """Within the context calls hold `frames` only, entry after entry in `num_rows` rows."""
+        whole = self._rows, self._order, self._inverse, self.num_frames, self.frames
+        self._rows, self._order, self._inverse = FrameRows.contiguous(num_rows, len(frames)), None, None
+        self.num_frames, self.frames = len(frames), tuple(frames)
+        try:
+            yield
+        finally:
+            self._rows, self._order, self._inverse, self.num_frames, self.frames = whole
+
     @property
     def num_rows(self) -> int:
-        """Rows of the call that is running now; 0 before the first one."""
+        """Rows of the call or window that is running now; 0 before the first one."""
         return 0 if self._rows is None else self._rows.num_rows
 
     def to_entries(self, x: Tensor) -> Tensor:

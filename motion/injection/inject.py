@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -13,10 +13,11 @@ from motion.errors import InjectionError
 from motion.injection.frame_axis import CallRows, FrameAxisNorm
 from motion.injection.sites import InjectionSite, find_sites, is_res_block
 from motion.injection.step_capture import StepCapture
+from motion.injection.unet_windows import RowBlend, forward_replaced, take_rows
 from motion.models.frame_windows import AttentionWindows
 from motion.models.motion_module import MotionModel
 from motion.models.site_module import FrameModule, SiteModule, takes_windows, wants_step
-from motion.protocols import RowsOfCall, WindowsOfCall
+from motion.protocols import FrameWindows, RowsOfCall, UNetWindow, WindowRun
 
 
 class Injection:
@@ -33,15 +34,16 @@ class Injection:
         scale: float,
         capture: StepCapture,
         dtype: torch.dtype | None,
-        windows_of_call: WindowsOfCall | None = None,
+        windows: WindowRun | None = None,
     ) -> None:
         self._modules = modules
         self._rows = rows
         self._scale = scale
         self._capture = capture
         self._dtype = dtype
-        self._windows_of_call = windows_of_call
-        self._windows: AttentionWindows | None = None
+        self._window_run = windows
+        self._attention_windows: AttentionWindows | None = None
+        self._unet_windows: FrameWindows | None = None
         self._ran: list[str] = []
 
     @property
@@ -57,19 +59,56 @@ class Injection:
         self._ran = []
 
     def _take_windows(self, device: torch.device) -> None:
-        """The windows of this call, on the device; calls of one step have the same."""
-        windows = None if self._windows_of_call is None else self._windows_of_call()
+        """The windows of this call; calls of one step have the same."""
+        run = self._window_run
+        windows = None if run is None else run.of_call()
+        if run is not None and run.scope == "unet":
+            self._unet_windows = windows
+        elif windows is None:
+            self._attention_windows = None
+        elif self._attention_windows is None or self._attention_windows.windows != windows:
+            self._attention_windows = AttentionWindows(windows, device)
+
+    def frames_of_call(self, num_frames: int) -> Sequence[int]:
+        """The clip's frames in the call or window that runs now (a `FramesOfCall`)."""
+        return self._rows.frames
+
+    def run_windows(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The UNet's call, made of its windows' predictions; as it would be where the clip is one window."""
+        windows, self._unet_windows = self._unet_windows, None
         if windows is None:
-            self._windows = None
-        elif self._windows is None or self._windows.windows != windows:
-            self._windows = AttentionWindows(windows, device)
+            return forward(*args, **kwargs)
+        num_rows, num_frames = self._rows.num_rows, self._rows.num_frames
+        device = (args[0] if args else kwargs["x"]).device
+        blend = RowBlend(num_rows)
+        for index, (frames, weights) in enumerate(zip(windows.windows, windows.weights, strict=True)):
+            rows = self._rows.rows_of_frames(frames)
+            places = torch.tensor(rows, device=device)
+            window = UNetWindow(index, len(windows.windows), frames, rows, num_frames, num_rows)
+            with ExitStack() as stack:
+                if self._window_run is not None and self._window_run.around_window is not None:
+                    stack.enter_context(self._window_run.around_window(window))
+                stack.enter_context(self._rows.window(frames, len(rows)))
+                predicted = self._run_window(
+                    forward, take_rows(args, num_rows, places), take_rows(kwargs, num_rows, places)
+                )
+            blend.add(predicted, places, weights)
+        return blend.result()
+
+    def _run_window(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        self._ran = []
+        if any(map(wants_step, self._modules.values())):
+            self._capture.begin_call(args, kwargs)
+        predicted: Tensor = forward(*args, **kwargs)
+        self._check_ran()
+        return predicted
 
     def run_module(self, key: str, output: Tensor) -> Tensor:
         """The site's output, rows as in the call, with the temporal branch of module `key` added."""
         module = self._modules[key]
         x = self._rows.to_entries(output)
         dtype = self._dtype or next((parameter.dtype for parameter in module.parameters()), x.dtype)
-        windows: dict[str, Any] = {"windows": self._windows} if takes_windows(module) else {}
+        windows: dict[str, Any] = {"windows": self._attention_windows} if takes_windows(module) else {}
         if wants_step(module):
             y = module(x.to(dtype), self._rows.num_frames, self._scale, self._capture.step(dtype), **windows)
         else:
@@ -82,8 +121,17 @@ class Injection:
         """Forward hook of the UNet.
 
         Raises:
-            InjectionError: a motion module did not run exactly once.
+            InjectionError: a motion module did not run exactly once, or the UNet did not run in its windows.
         """
+        if self._unet_windows is not None:
+            raise InjectionError(
+                "The UNet should have run once for each window of frames, and ran on all frames at once. Another "
+                "extension runs a UNet of its own; turn it off for this clip, or choose the window scope 'attention'."
+            )
+        self._check_ran()
+        self._rows.num_calls += 1
+
+    def _check_ran(self) -> None:
         if sorted(self._ran) != sorted(self._modules):
             missing = sorted(set(self._modules) - set(self._ran))
             raise InjectionError(
@@ -91,7 +139,6 @@ class Injection:
                 f"{' (missing: ' + ', '.join(missing[:3]) + ')' if missing else ''}. Another extension replaces the "
                 "UNet's blocks (TensorRT, a compiled UNet, DeepCache); turn it off for this clip."
             )
-        self._rows.num_calls += 1
 
 
 def _check_same_shape(key: str, x: Tensor, y: Tensor) -> None:
@@ -110,13 +157,14 @@ def injected(
     *,
     scale: float = 1.0,
     rows_of_call: RowsOfCall | None = None,
-    windows_of_call: WindowsOfCall | None = None,
+    windows: WindowRun | None = None,
     dtype: torch.dtype | None = None,
 ) -> Iterator[Injection]:
     """Run `unet` with the temporal layers of `motion_model`; on leaving, by whatever way, the UNet is as it was.
 
     Only forward hooks are added, and they are removed by handle: the module tree, the state-dict keys and other
-    people's hooks and patches stay untouched. Calls take k · num_frames rows, k ≥ 1, `(b f) c h w`.
+    people's hooks and patches stay untouched. In window scope "unet" this instance's `forward` is replaced too. Calls
+    take k · num_frames rows, k ≥ 1, `(b f) c h w`.
 
     Args:
         unet: any LDM-layout UNet (ldm, sgm, Forge's, reForge's, ours).
@@ -124,8 +172,8 @@ def injected(
         num_frames: frames of the clip.
         scale: strength of the temporal branch. At 0 nothing is hooked: outputs are those of the bare UNet.
         rows_of_call: layout of the rows where it is not entry after entry, such as A1111's with AND.
-        windows_of_call: windows in which the modules run a clip that is longer than they know; modules that can't run
-            in windows see the whole clip.
+        windows: how a clip runs that is longer than the modules know; None runs it at once. In scope "attention"
+            modules that can't run in windows see the whole clip.
         dtype: type in which the modules compute, and get their input; None is that of each one's first parameter.
 
     Raises:
@@ -135,10 +183,10 @@ def injected(
     """
     modules = motion_model.site_modules()
     sites = matching_sites(unet, motion_model)
-    _check_length(modules, num_frames, in_windows=windows_of_call is not None)
+    _check_length(modules, num_frames, windows)
     rows = CallRows(num_frames, rows_of_call)
     capture = StepCapture(rows)
-    injection = Injection(modules, rows, scale, capture, dtype, windows_of_call)
+    injection = Injection(modules, rows, scale, capture, dtype, windows)
     if any(isinstance(getattr(hook, "__self__", None), Injection) for hook in unet._forward_pre_hooks.values()):
         raise InjectionError("This UNet already has motion modules in it. Leave the other `injected` block first.")
     with ExitStack() as stack:
@@ -148,20 +196,24 @@ def injected(
                 _add_capture_hooks(unet, capture, stack)
             if motion_model.config.unet_norm_over_frames:
                 _add_norm_hooks(unet, rows, stack)
+            if windows is not None and windows.scope == "unet":
+                stack.enter_context(forward_replaced(unet, injection.run_windows))
         yield injection
 
 
-def _check_length(modules: Mapping[str, SiteModule], num_frames: int, *, in_windows: bool) -> None:
+def _check_length(modules: Mapping[str, SiteModule], num_frames: int, windows: WindowRun | None) -> None:
+    """Refuse a clip of which modules would see more frames than they know."""
     short = [module for module in modules.values() if num_frames > module.max_length]
-    if in_windows and not all(map(takes_windows, short)):
-        raise InjectionError(
-            f"This motion module can't run in windows and knows clips of up to {min(m.max_length for m in short)} "
-            f"frames, got {num_frames}. Lower the number of frames."
-        )
-    if short and not in_windows:
+    if windows is None and short:
         raise InjectionError(
             f"This motion module knows clips of up to {min(m.max_length for m in short)} frames, got {num_frames}. "
             "Lower the number of frames, or run the clip in windows."
+        )
+    if windows is not None and windows.scope == "attention" and not all(map(takes_windows, short)):
+        raise InjectionError(
+            f"This motion module can't run its attention in windows and knows clips of up to "
+            f"{min(m.max_length for m in short)} frames, got {num_frames}. Lower the number of frames, or choose the "
+            "window scope 'unet'."
         )
 
 
@@ -207,7 +259,7 @@ def _add_capture_hooks(unet: nn.Module, capture: StepCapture, stack: ExitStack) 
     """The first ResBlock gets what all of them get, label embedding included, before the first site is reached."""
     first = next(module for module in unet.get_submodule("input_blocks").modules() if is_res_block(module))
     stack.callback(capture.clear)
-    stack.callback(unet.register_forward_pre_hook(capture.begin_call, with_kwargs=True).remove)
+    stack.callback(unet.register_forward_pre_hook(capture.begin_unet, with_kwargs=True).remove)
     stack.callback(first.register_forward_pre_hook(capture.take_embedding, with_kwargs=True).remove)
 
 

@@ -26,8 +26,12 @@ class StepCapture:
         self._embedding: Tensor | None = None
         self._steps: dict[torch.dtype, UNetStep] = {}
 
-    def begin_call(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the UNet."""
+        self.begin_call(args, kwargs)
+
+    def begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The UNet begins, on a call's rows or on those of one window, with these arguments."""
         self.clear()
         self._timesteps = _argument(args, kwargs, 1, "timesteps")
         self._context = _argument(args, kwargs, 2, "context")

@@ -21,7 +21,7 @@ class State:
         job: name of the job; empty when none runs.
         job_no: finished sampling passes.
         job_count: planned sampling passes; -1 until known.
-        sampling_step: finished steps of this pass.
+        sampling_step: finished steps of this pass; a fraction while a step runs whose part is known.
         sampling_steps: steps of this pass.
         current_latent: the last prediction, (b f) c h w.
         textinfo: line of text for the progress bar.
@@ -45,7 +45,7 @@ class State:
         self.stopping_generation = False
         self.job_no = 0
         self.processing_has_refined_job_count = False
-        self.sampling_step = 0
+        self.sampling_step: Any = 0
         self.sampling_steps = 0
         self.current_latent: Any = None
         self.current_image: Any = None

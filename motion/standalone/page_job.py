@@ -118,9 +118,11 @@ def progress_html() -> str:
     elif state.sampling_steps == 0:
         text = "Preparing …"
     else:
-        text = f"Step {min(state.sampling_step + 1, state.sampling_steps)}/{state.sampling_steps}"
+        text = f"Step {min(int(state.sampling_step) + 1, state.sampling_steps)}/{state.sampling_steps}"
         if state.job_count > 1:
             text = f"Pass {state.job_no + 1}/{state.job_count} · {text}"
+        if state.textinfo:
+            text += f" · {state.textinfo}"
         if share > 0.02:
             text += f" · {_duration(seconds_left)} left"
     return f"<div class='motion-progress'><div style='width:{share:.1%}'></div><span>{html.escape(text)}</span></div>"

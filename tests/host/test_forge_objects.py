@@ -8,7 +8,7 @@ from torch import nn
 
 from motion.errors import InjectionError, SettingsError
 from motion.injection.beta_schedule import alphas_cumprod
-from motion.protocols import BetaSchedule
+from motion.protocols import BetaSchedule, UNetRoom
 from motion.standalone.samplers.denoisers import LcmDenoiser
 
 pytestmark = pytest.mark.usefixtures("web_ui")
@@ -130,6 +130,19 @@ def test_a_call_holds_whole_entries_however_many():
     assert [len(host.rows_of_call(rows).rows) for rows in (4, 8, 12)] == [1, 2, 3]
     with pytest.raises(InjectionError, match="whole number of clips of 4 frames, got 6 rows"):
         host.rows_of_call(6)
+
+
+def test_what_there_is_for_a_call_is_what_the_host_plans_with(monkeypatch):
+    memory = SimpleNamespace(
+        get_total_memory=lambda device: 1000, minimum_inference_memory=lambda: 300, module_size=lambda module: 80
+    )
+    p = request({"predictor": DiscreteSchedule()})
+    p.width, p.height = 64, 96
+    host = adapter_for(p)
+    model = p.sd_model.forge_objects.unet.model
+    model.computation_dtype = model.storage_dtype = torch.float32
+    monkeypatch.setattr(host, "_memory_management", lambda: memory)
+    assert host.unet_room() == UNetRoom(2, 96, 620)
 
 
 def test_another_extensions_schedule_in_mid_clip_is_refused_by_name():

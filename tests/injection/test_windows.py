@@ -11,7 +11,7 @@ from motion.injection.low_rank_branch import FrameWeights, LowRankBranch
 from motion.models.custom_motion import CustomMotionModel
 from motion.models.frame_windows import AttentionWindows
 from motion.models.temporal_transformer import TemporalTransformer
-from motion.protocols import FrameRows
+from motion.protocols import FrameRows, WindowRun
 from tests.networks import assert_same_state, inputs, make_motion, make_unet, randomise, state_of
 from tests.windows import make_windows, run_in_windows
 
@@ -30,7 +30,7 @@ def motion():
 
 
 def windowed(unet, motion, windows=WINDOWS, **options):
-    return injected(unet, motion, FRAMES, windows_of_call=lambda: windows, **options)
+    return injected(unet, motion, FRAMES, windows=WindowRun(lambda: windows), **options)
 
 
 @pytest.mark.parametrize("layout", ["cond first", "uncond first", "interleaved"])
@@ -85,14 +85,14 @@ def test_scale_is_the_strength_of_the_branch(unet, motion):
 def test_a_clip_of_one_window_is_bit_identical_to_none(unet, motion):
     with injected(unet, motion, LENGTH):
         expected = unet(*inputs(2 * LENGTH))
-    with injected(unet, motion, LENGTH, windows_of_call=lambda: None):
+    with injected(unet, motion, LENGTH, windows=WindowRun(lambda: None)):
         assert torch.equal(unet(*inputs(2 * LENGTH)), expected)
 
 
 def test_windows_are_asked_for_in_each_call(unet, motion):
     other = make_windows(FRAMES, LENGTH, 3, "uniform", 1)
     asked = iter([WINDOWS, other, WINDOWS])
-    with injected(unet, motion, FRAMES, windows_of_call=lambda: next(asked)):
+    with injected(unet, motion, FRAMES, windows=WindowRun(lambda: next(asked))):
         first, second, third = (unet(*inputs(FRAMES)) for _ in range(3))
     assert torch.equal(first, third)
     assert (first - second).abs().max() > 1e-4
@@ -176,6 +176,6 @@ def test_other_modules_get_windows_if_they_take_them_and_the_whole_clip_if_not(u
 
 
 def test_a_module_without_windows_refuses_a_clip_that_is_too_long(unet):
-    with pytest.raises(InjectionError, match="can't run in windows and knows clips of up to 6 frames, got 12"):
+    with pytest.raises(InjectionError, match="attention in windows and knows clips of up to 6 frames, got 12"):
         with windowed(unet, CustomMotionModel({SITE: Whole(LENGTH)})):
             pytest.fail("must not get here")

@@ -14,6 +14,7 @@ from tests.contract.refusals import RefusalContract
 from tests.contract.rows import RowsContract
 from tests.contract.schedule import ScheduleContract
 from tests.contract.travel import TravelContract
+from tests.contract.windows import WindowContract
 
 pytestmark = pytest.mark.real_host
 
@@ -39,6 +40,10 @@ class TestRows(RowsContract):
 
 
 class TestTravel(TravelContract):
+    pass
+
+
+class TestWindows(WindowContract):
     pass
 
 

@@ -15,6 +15,7 @@ from tests.contract.rows import RowsContract
 from tests.contract.schedule import ScheduleContract
 from tests.contract.server import Launch, make_data_dir, running
 from tests.contract.travel import TravelContract
+from tests.contract.windows import WindowContract
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,10 @@ class TestRows(RowsContract):
 
 
 class TestTravel(TravelContract):
+    pass
+
+
+class TestWindows(WindowContract):
     pass
 
 

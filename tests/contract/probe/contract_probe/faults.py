@@ -11,15 +11,15 @@ class ProbeFault(RuntimeError):
     """Raised on purpose."""
 
 
-def fail_unet_call(unet, number: int):
-    """Raise in the UNet's call of this number, counted from 1; returns the hook's handle."""
+def fail_call(module, number: int, name: str = "UNet call"):
+    """Raise in the call of this number, counted from 1, of the UNet or a part of it; returns the hook's handle."""
     calls = iter(range(1, number + 1))
 
     def hook(module, args) -> None:
         if next(calls, number) == number:
-            raise ProbeFault(f"probe: UNet call {number}")
+            raise ProbeFault(f"probe: {name} {number}")
 
-    return unet.register_forward_pre_hook(hook)
+    return module.register_forward_pre_hook(hook)
 
 
 def fail_decoder(vae) -> None:
@@ -38,9 +38,9 @@ def break_output_folder(folder: Path) -> None:
     folder.write_text("probe: in the way")
 
 
-def slow_down(unet, seconds: float):
-    """Make each UNet call take at least this long; returns the hook's handle."""
-    return unet.register_forward_pre_hook(lambda module, args: time.sleep(seconds))
+def slow_down(module, seconds: float):
+    """Make each call of the UNet or a part of it take at least this long; returns the hook's handle."""
+    return module.register_forward_pre_hook(lambda module, args: time.sleep(seconds))
 
 
 def neighbour(unet) -> list:

@@ -115,9 +115,13 @@ def wrap_sample(p, asked, recorder):
             if recorder is not None:
                 stack.enter_context(recorder.around_sampling(p))
             if asked.get("raise_in_unet_call"):
-                stack.callback(faults.fail_unet_call(unet, asked["raise_in_unet_call"]).remove)
+                stack.callback(faults.fail_call(unet, asked["raise_in_unet_call"]).remove)
+            if asked.get("raise_in_window"):
+                stack.callback(faults.fail_call(unet.middle_block, asked["raise_in_window"], "window").remove)
             if asked.get("slow_seconds"):
                 stack.callback(faults.slow_down(unet, asked["slow_seconds"]).remove)
+            if asked.get("slow_window_seconds"):
+                stack.callback(faults.slow_down(unet.middle_block, asked["slow_window_seconds"]).remove)
             return original(*args, **kwargs)
 
     if recorder is not None or asked:
