@@ -1,10 +1,14 @@
 """Windows for tests, and a slow and plain way to run a temporal transformer in them."""
 
+import math
+
 import torch
 from einops import rearrange
+from torch import nn
 
 from motion.context.fusion import fuse_weights
 from motion.context.schedules import Context, windows_of_step
+from motion.models.temporal_transformer import TemporalTransformer
 from motion.protocols import FrameWindows
 
 
@@ -42,3 +46,33 @@ def run_in_windows(transformer, x, num_frames, windows, scale=1.0, on_window=Non
     tokens = block.ff(block.ff_norm(tokens)) + tokens
     branch = rearrange(transformer.proj_out(tokens), "(b h w) f c -> (b f) c h w", h=height, w=width)
     return x + scale * branch
+
+
+SHARE = 0.025
+DRIFT_CHANNELS = 128
+
+
+def averaging_transformer(share=SHARE):
+    """A temporal transformer whose branch is its input and `share` of its window's mean: its output is known.
+
+    Of frames that turn by a constant angle (`turning`), each window's output turns by the same constant angle, a
+    constant drift; windows agree on it and differ by a constant, as windows of real modules do.
+    """
+    module = TemporalTransformer(DRIFT_CHANNELS, num_heads=4, max_length=16, num_attention_blocks=1)
+    module.requires_grad_(False)
+    (block,) = module.transformer_blocks
+    attention = block.attention_blocks[0]
+    attention.pos_encoder.pe.zero_()
+    for layer in (attention.to_q, attention.to_k, block.ff.net[2], attention.to_out[0], module.proj_in):
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+    for layer, factor in ((attention.to_v, 1), (attention.to_out[0], share), (module.proj_in, 1), (module.proj_out, 1)):
+        layer.weight.copy_(factor * torch.eye(DRIFT_CHANNELS))
+    return module
+
+
+def turning(num_frames, angle, channels=DRIFT_CHANNELS):
+    """`f c 1 1`: (cos, -cos, sin, -sin) of each frame's angle, mean 0 and variance 1 in each group of 4 channels."""
+    theta = angle * torch.arange(num_frames, dtype=torch.float64)
+    quarter = torch.stack([theta.cos(), -theta.cos(), theta.sin(), -theta.sin()], dim=1) * math.sqrt(2)
+    return quarter.repeat(1, channels // 4)[:, :, None, None].float()

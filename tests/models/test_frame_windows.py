@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from motion.errors import InjectionError
 from motion.models.frame_windows import AttentionWindows
 from motion.models.temporal_transformer import TemporalTransformer
 from motion.protocols import FrameWindows
 from tests.networks import randomise
-from tests.windows import make_windows, overwriting, run_in_windows
+from tests.windows import averaging_transformer, make_windows, overwriting, run_in_windows, turning
 
 CPU = torch.device("cpu")
 CASES = {
@@ -90,34 +89,6 @@ def test_refuses_windows_that_do_not_fit(transformer):
         transformer(x, 20, windows=AttentionWindows(make_windows(21, 8, 4), CPU))
 
 
-SHARE = 0.025
-
-
-def averaging_module():
-    """One attention that gives `SHARE` of its window's mean, all else passed through: its output is known.
-
-    Tokens are angles, so that the norms change nothing; every frame turns by the same angle, a constant drift. Windows
-    agree on the drift and differ by a constant, as windows of real modules do.
-    """
-    module = TemporalTransformer(128, num_heads=4, max_length=16, num_attention_blocks=1).requires_grad_(False)
-    (block,) = module.transformer_blocks
-    attention = block.attention_blocks[0]
-    attention.pos_encoder.pe.zero_()
-    for layer in (attention.to_q, attention.to_k, block.ff.net[2], attention.to_out[0], module.proj_in):
-        for parameter in layer.parameters():
-            nn.init.zeros_(parameter)
-    for layer, factor in ((attention.to_v, 1), (attention.to_out[0], SHARE), (module.proj_in, 1), (module.proj_out, 1)):
-        layer.weight.copy_(factor * torch.eye(128))
-    return module
-
-
-def turning(num_frames, angle):
-    """`f c 1 1`: (cos, -cos, sin, -sin) of each frame's angle, mean 0 and variance 1 in each group of 4 channels."""
-    theta = angle * torch.arange(num_frames, dtype=torch.float64)
-    quarter = torch.stack([theta.cos(), -theta.cos(), theta.sin(), -theta.sin()], dim=1) * math.sqrt(2)
-    return quarter.repeat(1, 32)[:, :, None, None].float()
-
-
 def steps_of(module, x, windows):
     """Size of the change to the next frame, the last one's to the first, in the temporal branch."""
     branch = module(x, len(x), windows=AttentionWindows(windows, CPU)) - x
@@ -126,7 +97,7 @@ def steps_of(module, x, windows):
 
 @pytest.mark.parametrize("schedule", ["static", "uniform"])
 def test_no_seams_at_the_borders_of_windows(schedule):
-    module, x = averaging_module(), turning(64, angle=0.02)
+    module, x = averaging_transformer(), turning(64, angle=0.02)
     for step in range(6):
         windows = make_windows(64, 16, 4, schedule, step)
         steps = steps_of(module, x, windows)[:-1]
@@ -136,7 +107,7 @@ def test_no_seams_at_the_borders_of_windows(schedule):
 
 @pytest.mark.parametrize("schedule", ["uniform", "looped", "static", "views"])
 def test_a_closed_loop_closes(schedule):
-    module, num_frames = averaging_module(), 48
+    module, num_frames = averaging_transformer(), 48
     x = turning(num_frames, angle=2 * math.pi / num_frames)
     for step in range(4):
         each = steps_of(module, x, make_windows(num_frames, 16, 15, schedule, step, closed=True))
@@ -150,6 +121,6 @@ def test_a_closed_loop_closes(schedule):
 
 
 def test_a_clip_of_one_window_closes_too():
-    module, x = averaging_module(), turning(16, angle=2 * math.pi / 16)
+    module, x = averaging_transformer(), turning(16, angle=2 * math.pi / 16)
     each = steps_of(module, x, make_windows(16, 16, 15, closed=True))
     assert (each - each[-1]).abs().max() <= 1e-4
