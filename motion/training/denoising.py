@@ -39,9 +39,13 @@ class DenoisingSettings:
         batch_size: clips (or stills) of one part of a batch.
         unconditional_share: part of the captions that are left out, for guidance.
         min_snr_gamma: losses are weighed by min(SNR, γ) / SNR (Hang et al. 2023, arXiv:2303.09556); 0: alike.
-        snr_floor: above 0 losses are weighed by 1 + 1 / (SNR + floor) instead: the error of the velocity v (Salimans
-            and Ho 2022, arXiv:2202.00512, appendix D), capped where next to nothing is left of the clean latents.
-            Places and moves are decided in the noisiest steps, whose errors of the noise are too small to be heard.
+        snr_floor: above 0 losses are weighed by 1 + share / (SNR + floor) instead: at a share of 1 the error of the
+            velocity v (Salimans and Ho 2022, arXiv:2202.00512, appendix D), capped where next to nothing is left of the
+            clean latents. Places and moves are decided in the noisiest steps, whose errors of the noise are too small
+            to be heard.
+        velocity_share: the share. Below 1 more is left for outlines, which are decided later.
+        noise_bias: timesteps are drawn as 1 - (1 - u)^bias of the schedule, u uniform: above 1 the noisy ones are more
+            frequent.
         schedules: noise schedules, one of which is taken for each clip.
     """
 
@@ -49,6 +53,8 @@ class DenoisingSettings:
     unconditional_share: float = 0.1
     min_snr_gamma: float = 5.0
     snr_floor: float = 0.0
+    velocity_share: float = 1.0
+    noise_bias: float = 1.0
     schedules: tuple[BetaSchedule, ...] = (SD15_SCHEDULE,)
 
 
@@ -147,6 +153,8 @@ class DenoisingTask:
             "unconditional_share": settings.unconditional_share,
             "min_snr_gamma": settings.min_snr_gamma,
             "snr_floor": settings.snr_floor,
+            "velocity_share": settings.velocity_share,
+            "noise_bias": settings.noise_bias,
             "schedules": [repr(schedule) for schedule in settings.schedules],
             **self._stage.facts,
         }
@@ -155,12 +163,13 @@ class DenoisingTask:
         total = self._tables.shape[1]
         slices = torch.randperm(count, generator=random.tensors)
         within = torch.rand(count, generator=random.tensors)
-        return ((slices + within) / count * total).long().clamp(max=total - 1)
+        places = 1 - (1 - (slices + within) / count) ** self._settings.noise_bias
+        return (places * total).long().clamp(max=total - 1)
 
     def _weights(self, alphas: Tensor) -> Tensor:
         """Of the error of each clip, for a UNet that predicts noise."""
         gamma, floor = self._settings.min_snr_gamma, self._settings.snr_floor
         snr = alphas / (1 - alphas)
         if floor:
-            return 1 + 1 / (snr + floor)
+            return 1 + self._settings.velocity_share / (snr + floor)
         return snr.clamp(max=gamma) / snr if gamma else torch.ones_like(alphas)

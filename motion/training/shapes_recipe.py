@@ -57,6 +57,8 @@ class StageRecipe:
         clips: size of the data set; 0 where it is drawn anew in every step.
         data_seed: of the data set.
         needs: stages that come before.
+        velocity_share: of the denoising stages, see `DenoisingSettings`.
+        noise_bias: the same.
     """
 
     trainer: TrainerSettings
@@ -64,6 +66,8 @@ class StageRecipe:
     clips: int = 0
     data_seed: int = 0
     needs: tuple[str, ...] = ()
+    velocity_share: float = 1.0
+    noise_bias: float = 1.0
 
 
 STAGES: Mapping[str, StageRecipe] = MappingProxyType(
@@ -89,12 +93,13 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
         ),
         "image": StageRecipe(
             TrainerSettings(
-                steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=2, sample_every=500
+                steps=3500, learning_rate=2e-3, weight_decay=1e-4, ema_decay=0.998, seed=2, sample_every=500
             ),
             batch_size=64,
             clips=12_000,
             data_seed=20,
             needs=("sharpening", "text"),
+            velocity_share=0.25,
         ),
         "adapter": StageRecipe(
             TrainerSettings(steps=400, learning_rate=2e-3, weight_decay=0.0, seed=3),
@@ -102,6 +107,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             clips=2_000,
             data_seed=30,
             needs=("image",),
+            velocity_share=0.25,
         ),
         "motion-v3": StageRecipe(
             TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=4),
@@ -109,6 +115,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             clips=1_600,
             data_seed=40,
             needs=("image", "adapter"),
+            noise_bias=2.0,
         ),
         "motion-v2": StageRecipe(
             TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
@@ -116,6 +123,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             clips=1_600,
             data_seed=50,
             needs=("image",),
+            noise_bias=2.0,
         ),
         "pan-left": StageRecipe(
             TrainerSettings(steps=300, learning_rate=2e-3, weight_decay=0.0, seed=6),
@@ -123,6 +131,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             clips=50,
             data_seed=60,
             needs=("image", "motion-v2"),
+            noise_bias=2.0,
         ),
         "zoom-in": StageRecipe(
             TrainerSettings(steps=300, learning_rate=2e-3, weight_decay=0.0, seed=7),
@@ -130,6 +139,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             clips=50,
             data_seed=70,
             needs=("image", "motion-v2"),
+            noise_bias=2.0,
         ),
     }
 )

@@ -224,7 +224,14 @@ SHAPES_TASKS: Mapping[str, Callable[[ShapesFolder], TrainingTask]] = MappingProx
 
 
 def _denoising(name: str, schedules: tuple[BetaSchedule, ...]) -> DenoisingSettings:
-    return DenoisingSettings(recipe.STAGES[name].batch_size, schedules=schedules, snr_floor=recipe.SNR_FLOOR)
+    stage = recipe.STAGES[name]
+    return DenoisingSettings(
+        stage.batch_size,
+        schedules=schedules,
+        snr_floor=recipe.SNR_FLOOR,
+        velocity_share=stage.velocity_share,
+        noise_bias=stage.noise_bias,
+    )
 
 
 def _frozen(folder: ShapesFolder) -> FrozenCheckpoint:

@@ -101,10 +101,11 @@ def test_errors_are_weighed_by_min_snr(gamma):
     assert loss == pytest.approx((weights * errors).mean().item(), rel=1e-4)
 
 
-def test_errors_are_weighed_as_those_of_the_velocity_with_a_floor():
-    loss, _, timesteps, _ = run(clips(), 1, snr_floor=0.05)
-    weights = 1 + 1 / (compute_snr(scheduler(), timesteps[:, 0]) + 0.05)
-    assert weights.max() > 4 * weights.min()
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_errors_are_weighed_as_those_of_the_velocity_with_a_floor(share):
+    loss, _, timesteps, _ = run(clips(), 1, snr_floor=0.05, velocity_share=share)
+    weights = 1 + share / (compute_snr(scheduler(), timesteps[:, 0]) + 0.05)
+    assert weights.max() > (1 + 3 * share) * weights.min()
     errors = noise_of(1).square().mean(dim=(1, 2, 3, 4))
     assert loss == pytest.approx((weights * errors).mean().item(), rel=1e-4)
 
@@ -122,6 +123,13 @@ def test_timesteps_cover_the_slices_of_the_schedule():
     assert every.max() <= 999
     assert len(set((every // 50).flatten().tolist())) == 20
     assert {row.argsort()[0].item() for row in every} == {0, 1, 2, 3}  # in any order
+
+
+def test_a_bias_makes_noisy_timesteps_more_frequent():
+    drawn = torch.cat([run(clips(0.0), step, noise_bias=2.0)[2][:, 0] for step in range(60)])
+    assert drawn.min() < 250
+    assert drawn.max() <= 999
+    assert 0.42 < (drawn >= 750).float().mean() < 0.58  # 1 - (1 - u)^2 >= 0.75 for half of all u
 
 
 def test_contexts_are_those_of_the_captions_and_some_are_left_out():
