@@ -110,7 +110,7 @@ class Pipeline:
         Args:
             settings: what to render, or its values by field name. The same settings with the same seed give the same
                 bytes.
-            generator: draws the initial noise in place of the seed.
+            generator: draws the initial noise in place of the seed, and of fields that say which frames share it.
             latents: initial noise, standard normal, `f c h/8 w/8`, in place of either.
             on_step: called after each step; what it raises ends the render, and the model is as before.
             output_dir: receives the clip's files; None keeps the clip in memory.
@@ -237,6 +237,8 @@ def _initial_noise(
     settings: RenderSettings, generator: torch.Generator | None, latents: torch.Tensor | None
 ) -> torch.Tensor | None:
     frames = settings.clip.num_frames if settings.clip.enabled else 1
+    if latents is not None or generator is not None:
+        _check_seeds_unused(settings.clip)
     shape = (frames, LATENT_CHANNELS, settings.height // PIXELS_PER_LATENT, settings.width // PIXELS_PER_LATENT)
     if latents is not None:
         if tuple(latents.shape) != shape:
@@ -245,6 +247,15 @@ def _initial_noise(
     if generator is not None:
         return torch.randn(shape, generator=generator, device=generator.device)
     return None
+
+
+def _check_seeds_unused(motion: MotionSettings) -> None:
+    """Refuse fields that say which frames share noise, where the noise itself is given."""
+    if motion.seed_behaviour != "per frame" or motion.frame_seeds:
+        raise SettingsError(
+            "`seed_behaviour` must be 'per frame' and `frame_seeds` empty where `generator` or `latents` gives the "
+            f"noise, got '{motion.seed_behaviour}' and '{motion.frame_seeds}'. Leave them out, or pass a seed alone."
+        )
 
 
 def _start_from(p: Any, noise: torch.Tensor | None) -> None:

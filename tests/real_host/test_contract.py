@@ -10,6 +10,7 @@ from tests.contract.listing import ListingContract
 from tests.contract.memory import MemoryContract
 from tests.contract.motion_loras import MotionLoraContract
 from tests.contract.networks import DomainAdapterContract, NetworkContract
+from tests.contract.noise import NoiseContract
 from tests.contract.refusals import RefusalContract
 from tests.contract.rows import RowsContract
 from tests.contract.schedule import ScheduleContract
@@ -44,6 +45,10 @@ class TestTravel(TravelContract):
 
 
 class TestWindows(WindowContract):
+    pass
+
+
+class TestNoise(NoiseContract):
     pass
 
 

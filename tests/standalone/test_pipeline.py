@@ -88,6 +88,15 @@ def test_latents_of_another_shape_are_refused(pipeline):
         pipeline(small(), latents=torch.zeros(3, 4, 8, 9))
 
 
+@pytest.mark.parametrize("motion", [{"seed_behaviour": "FreeNoise"}, {"frame_seeds": "1 2 3"}])
+def test_given_noise_and_a_rule_for_noise_are_refused(pipeline, motion):
+    given = {"latents": torch.zeros(3, 4, 8, 8)}, {"generator": torch.Generator()}
+    settings = {"prompt": "a boat", "width": 64, "height": 64, "motion": {"num_frames": 3, **motion}}
+    for noise in given:
+        with pytest.raises(SettingsError, match="`seed_behaviour` must be 'per frame' and `frame_seeds` empty"):
+            pipeline(settings, **noise)
+
+
 def test_on_step_sees_every_step(pipeline):
     seen = []
     pipeline(small(steps=4), on_step=lambda step, total, latents: seen.append((step, total, tuple(latents.shape))))
