@@ -74,6 +74,11 @@ class MotionSession:
         """True while the changes are in place."""
         return self._stack is not None
 
+    @property
+    def plan(self) -> WindowPlan:
+        """The windows in which the clip runs."""
+        return self._plan
+
     def begin_sampling(self) -> None:
         """The sampler begins: its steps, and with them the windows, count from the first one."""
         self._steps_begun = 0

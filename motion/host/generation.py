@@ -51,7 +51,6 @@ class ClipGeneration:
         self._error: Exception | None = None
         self._host: HostAdapter | None = None
         self._session: MotionSession | None = None
-        self._plan: WindowPlan | None = None
         self._free_init: FreeInitSampling | None = None
         self._output: ClipOutput | None = None
         self._travel = PromptTravel(settings.num_frames, settings.prompt_interpolation, settings.closed_loop)
@@ -107,7 +106,7 @@ class ClipGeneration:
                 "Choose no script, or turn Motion off."
             )
         family, config = self._files.inspect(settings.motion_module, settings.module_family)
-        self._plan = WindowPlan.resolve(settings, family.trained_window(config.max_length), config.max_length)
+        WindowPlan.resolve(settings, family.trained_window(config.max_length), config.max_length)
         check_seeds(p, settings)
         self._output = ClipOutput(p, settings)
         if p.batch_size not in (1, settings.num_frames):
@@ -162,8 +161,7 @@ class ClipGeneration:
         free_init = FreeInit.of(settings)
         if free_init is not None:
             self._free_init = FreeInitSampling(p, free_init, host, self._session.begin_sampling)
-        if self._plan is not None:
-            spread_seeds(p, settings, self._plan)
+        spread_seeds(p, settings, self._session.plan)
         self._describe(" ".join(request.tag for request in requests))
 
     def _check_frames(self) -> None:

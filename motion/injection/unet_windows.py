@@ -23,7 +23,7 @@ def forward_replaced(unet: nn.Module, run: Callable[[Forward, tuple[Any, ...], d
     forward from before us once this block is left.
     """
     inner, attributes = unet.forward, vars(unet)
-    before = {name: attributes[name] for name in ("forward",) if name in attributes}
+    before = attributes.get("forward")
     is_active = [True]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -35,8 +35,10 @@ def forward_replaced(unet: nn.Module, run: Callable[[Forward, tuple[Any, ...], d
     finally:
         is_active[0] = False
         if attributes.get("forward") is forward:
-            del attributes["forward"]
-            attributes.update(before)
+            if before is None:
+                del attributes["forward"]
+            else:
+                attributes["forward"] = before
 
 
 def take_rows(value: Any, num_rows: int, places: Tensor) -> Any:

@@ -39,8 +39,7 @@ def start_sigma(x: Tensor, picture: Tensor, noise: Tensor) -> float:
     columns = torch.stack([picture.flatten(), noise.flatten()], dim=1).double().cpu()
     target = x.flatten().double().cpu()
     if not picture.any():  # nothing says what it counts
-        columns, target = columns[:, 1:], target
-        return _positive(float(torch.linalg.lstsq(columns, target[:, None]).solution[0]))
+        return _positive(float(torch.linalg.lstsq(columns[:, 1:], target[:, None]).solution[0]))
     scale, added = torch.linalg.lstsq(columns, target[:, None]).solution.flatten().tolist()
     return _positive(added / scale if scale > 0 else float("nan"))
 
