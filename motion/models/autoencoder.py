@@ -78,11 +78,11 @@ class DiagonalGaussian:
 class MiddleBlock(nn.Module):
     """Residual block, attention, residual block at the lowest resolution."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, res_block: type[ResnetBlock] = ResnetBlock) -> None:
         super().__init__()
-        self.block_1 = ResnetBlock(channels, channels)
+        self.block_1 = res_block(channels, channels)
         self.attn_1 = AttnBlock(channels)
-        self.block_2 = ResnetBlock(channels, channels)
+        self.block_2 = res_block(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """`b c h w` to `b c h w`."""
@@ -110,10 +110,12 @@ class EncoderLevel(nn.Module):
 class DecoderLevel(nn.Module):
     """Residual blocks, then twice the resolution where another level follows."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, double: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, num_blocks: int, double: bool, res_block: type[ResnetBlock]
+    ) -> None:
         super().__init__()
         self.block = nn.ModuleList(
-            ResnetBlock(in_channels if index == 0 else out_channels, out_channels) for index in range(num_blocks)
+            res_block(in_channels if index == 0 else out_channels, out_channels) for index in range(num_blocks)
         )
         self.upsample = Upsample(out_channels) if double else None
 
@@ -149,16 +151,21 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to pictures."""
+    """Latents to pictures.
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    Args:
+        config: shape of the autoencoder.
+        res_block: the residual blocks of a decoder of the same family.
+    """
+
+    def __init__(self, config: AutoencoderConfig, res_block: type[ResnetBlock] = ResnetBlock) -> None:
         super().__init__()
         widths = config.widths
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
-        self.mid = MiddleBlock(widths[-1])
+        self.mid = MiddleBlock(widths[-1], res_block)
         # Level 0 is the full resolution, as in the files, and runs last.
         self.up = nn.ModuleList(
-            DecoderLevel(before, width, config.num_res_blocks + 1, double=level > 0)
+            DecoderLevel(before, width, config.num_res_blocks + 1, double=level > 0, res_block=res_block)
             for level, (before, width) in enumerate(zip((*widths[1:], widths[-1]), widths, strict=True))
         )
         self.norm_out = normalisation(widths[0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from motion.models.frame_rows import FrameRows
 from motion.models.unet_blocks import (
     NUM_GROUPS,
     Downsample,
@@ -125,16 +126,19 @@ class UNetModel(nn.Module):
         Raises:
             ValueError: `y` is missing or not wanted.
         """
-        embedding = self._embed(timesteps, y)
+        return self._run_blocks(x, self._embed(timesteps, y), context)
+
+    def _run_blocks(self, x: Tensor, embedding: Tensor, context: Tensor, frames: FrameRows | None = None) -> Tensor:
+        """All blocks in turn, in the weights' dtype; `frames` is for those of a video UNet."""
         context = context.to(self.dtype)
         features = x.to(self.dtype)
         skips = []
         for block in self.input_blocks:
-            features = block(features, embedding, context)
+            features = block(features, embedding, context, frames)
             skips.append(features)
-        features = self.middle_block(features, embedding, context)
+        features = self.middle_block(features, embedding, context, frames)
         for block in self.output_blocks:
-            features = block(join_skip(features, skips.pop()), embedding, context)
+            features = block(join_skip(features, skips.pop()), embedding, context, frames)
         prediction: Tensor = self.out(features)
         return prediction.to(x.dtype)
 

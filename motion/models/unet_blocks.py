@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.models.attention import CrossAttention, FeedForward
+from motion.models.frame_rows import FrameRows
 
 NUM_GROUPS = 32
 
@@ -32,28 +33,47 @@ def timestep_embedding(timesteps: Tensor, channels: int, max_period: float = 10_
 
 
 class ResBlock(nn.Module):
-    """Residual block of two convolutions, the time embedding added between them."""
+    """Residual block of two convolutions, the time embedding added between them.
 
-    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int) -> None:
+    A block over other axes overrides `convolution` and `spread`.
+
+    Args:
+        in_channels: channels of the feature map.
+        out_channels: channels of the result.
+        embedding_channels: channels of the time embedding; None for a block without one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int | None) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
             nn.GroupNorm(NUM_GROUPS, in_channels, eps=1e-5),
             nn.SiLU(),
-            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+            self.convolution(in_channels, out_channels),
         )
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_channels, out_channels))
+        if embedding_channels is not None:
+            self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_channels, out_channels))
         self.out_layers = nn.Sequential(
             nn.GroupNorm(NUM_GROUPS, out_channels, eps=1e-5),
             nn.SiLU(),
             nn.Identity(),  # a dropout in the networks that wrote the public files, where the convolution is `.3`
-            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+            self.convolution(out_channels, out_channels),
         )
         same = in_channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Feature map `b c h w` and time embedding `b e` to `b k h w`."""
-        features = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
+    def convolution(self, in_channels: int, out_channels: int) -> nn.Module:
+        """A convolution of this block, which keeps the feature map's size."""
+        return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def spread(self, embedding: Tensor) -> Tensor:
+        """Projected time embedding `b k` to what is added to a feature map, `b k 1 1`."""
+        return embedding[:, :, None, None]
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        """Feature map `b c h w` and time embedding `b e`, None for a block without one, to `b k h w`."""
+        features = self.in_layers(x)
+        if embedding is not None:
+            features = features + self.spread(self.emb_layers(embedding))
         out: Tensor = self.skip_connection(x) + self.out_layers(features)
         return out
 
@@ -156,13 +176,19 @@ class TimestepEmbedSequential(nn.Sequential):
     """Runs its children in turn and gives each the inputs that its type takes."""
 
     # Wider than Sequential's on purpose: its only callers are UNets.
-    def forward(self, x: Tensor, embedding: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
-        """Feature map `b c h w`, time embedding `b e` and context `b m k` to a feature map."""
+    def forward(  # type: ignore[override]
+        self, x: Tensor, embedding: Tensor, context: Tensor, frames: FrameRows | None = None
+    ) -> Tensor:
+        """Feature map `b c h w`, time embedding `b e` and context `b m k` to a feature map.
+
+        `frames` is for the blocks of a video UNet, which take it beside their other inputs.
+        """
+        rows = () if frames is None else (frames,)
         for layer in self:
             if isinstance(layer, ResBlock):
-                x = layer(x, embedding)
+                x = layer(x, embedding, *rows)
             elif isinstance(layer, SpatialTransformer):
-                x = layer(x, context)
+                x = layer(x, context, *rows)
             else:
                 x = layer(x)
         return x
