@@ -68,6 +68,11 @@ class CrossAttention(nn.Module):
         out: Tensor = self.to_out(mixed)
         return out
 
+    def from_one_token(self, context: Tensor) -> Tensor:
+        """What every token gets of a context `b 1 k`, `b 1 c`: the softmax over one token is 1 whatever the query."""
+        out: Tensor = self.to_out(self.to_v(context))
+        return out
+
 
 class GEGLU(nn.Module):
     """Linear layer gated by a GELU of its second half (Shazeer 2020, "GLU Variants Improve Transformer")."""

@@ -52,6 +52,12 @@ class DiagonalGaussian:
     mean: Tensor
     logvar: Tensor
 
+    @classmethod
+    def of_moments(cls, moments: Tensor) -> DiagonalGaussian:
+        """The distribution that an encoder's `b (2 embed_dim) h w` means."""
+        mean, logvar = moments.chunk(2, dim=1)
+        return cls(mean, logvar.clamp(-30.0, 20.0))
+
     @property
     def std(self) -> Tensor:
         """Standard deviation, `b embed_dim h w`."""
@@ -198,8 +204,7 @@ class AutoencoderKL(nn.Module):
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
         """Distribution of the latents of pictures `b in_channels H W` in [-1, 1]."""
-        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
-        return DiagonalGaussian(mean, logvar.clamp(-30.0, 20.0))
+        return DiagonalGaussian.of_moments(self.quant_conv(self.encoder(x)))
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures `b out_ch H W`, about [-1, 1], of unscaled latents `b embed_dim h w`."""

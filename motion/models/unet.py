@@ -100,11 +100,13 @@ class UNetModel(nn.Module):
 
     def transformer(self, channels: int, depth: int) -> SpatialTransformer:
         """A spatial transformer of this network."""
+        return SpatialTransformer(*self.transformer_shape(channels, depth))
+
+    def transformer_shape(self, channels: int, depth: int) -> tuple[int, int, int, int, int, bool]:
+        """Arguments of a `SpatialTransformer` of this network."""
         config = self.config
         num_heads = config.num_heads if config.num_head_channels is None else channels // config.num_head_channels
-        return SpatialTransformer(
-            channels, num_heads, channels // num_heads, depth, config.context_dim, config.use_linear
-        )
+        return channels, num_heads, channels // num_heads, depth, config.context_dim, config.use_linear
 
     @property
     def dtype(self) -> torch.dtype:

@@ -93,9 +93,16 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Tokens `b n c` and context `b m k` to `b n c`."""
         x = self.attn1(self.norm1(x)) + x
-        x = self.attn2(self.norm2(x), context) + x
+        x = self.see(x, context) + x
         out: Tensor = self.ff(self.norm3(x)) + x
         return out
+
+    def see(self, x: Tensor, context: Tensor) -> Tensor:
+        """What a context `b m k` adds to tokens `b n c`; of a context of one token, the same for all: `b 1 c`."""
+        if context.shape[1] == 1:
+            return self.attn2.from_one_token(context)
+        seen: Tensor = self.attn2(self.norm2(x), context)
+        return seen
 
 
 class SpatialTransformer(nn.Module):
