@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motion.models.autoencoder_blocks import AttnBlock, Downsample, ResnetBlock, normalisation
+from motion.models.cast_layers import CastConv2d
 from motion.models.unet_blocks import Upsample
 
 
@@ -138,14 +139,14 @@ class Encoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         widths = config.widths
-        self.conv_in = nn.Conv2d(config.in_channels, config.ch, 3, padding=1)
+        self.conv_in = CastConv2d(config.in_channels, config.ch, 3, padding=1)
         self.down = nn.ModuleList(
             EncoderLevel(before, width, config.num_res_blocks, halve=level < len(widths) - 1)
             for level, (before, width) in enumerate(zip((config.ch, *widths), widths, strict=False))
         )
         self.mid = MiddleBlock(widths[-1])
         self.norm_out = normalisation(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 2 * config.z_channels, 3, padding=1)
+        self.conv_out = CastConv2d(widths[-1], 2 * config.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures `b in_channels H W` to `b (2 z_channels) h w`."""
@@ -167,7 +168,7 @@ class Decoder(nn.Module):
     def __init__(self, config: AutoencoderConfig, res_block: type[ResnetBlock] = ResnetBlock) -> None:
         super().__init__()
         widths = config.widths
-        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.conv_in = CastConv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = MiddleBlock(widths[-1], res_block)
         # Level 0 is the full resolution, as in the files, and runs last.
         self.up = nn.ModuleList(
@@ -175,7 +176,7 @@ class Decoder(nn.Module):
             for level, (before, width) in enumerate(zip((*widths[1:], widths[-1]), widths, strict=True))
         )
         self.norm_out = normalisation(widths[0])
-        self.conv_out = nn.Conv2d(widths[0], config.out_ch, 3, padding=1)
+        self.conv_out = CastConv2d(widths[0], config.out_ch, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         """`b z_channels h w` to pictures `b out_ch H W`."""
@@ -194,8 +195,8 @@ class AutoencoderKL(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * config.z_channels, 2 * config.embed_dim, 1)
-        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        self.quant_conv = CastConv2d(2 * config.z_channels, 2 * config.embed_dim, 1)
+        self.post_quant_conv = CastConv2d(config.embed_dim, config.z_channels, 1)
 
     @property
     def dtype(self) -> torch.dtype:

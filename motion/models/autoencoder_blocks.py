@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.models.attention import attend
+from motion.models.cast_layers import CastConv2d
 
 
 def normalisation(channels: int) -> nn.GroupNorm:
@@ -20,10 +21,10 @@ class ResnetBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.norm1 = normalisation(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = CastConv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = normalisation(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.nin_shortcut = None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.conv2 = CastConv2d(out_channels, out_channels, 3, padding=1)
+        self.nin_shortcut = None if in_channels == out_channels else CastConv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """`b c h w` to `b k h w`."""
@@ -40,10 +41,10 @@ class AttnBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = normalisation(channels)
-        self.q = nn.Conv2d(channels, channels, 1)
-        self.k = nn.Conv2d(channels, channels, 1)
-        self.v = nn.Conv2d(channels, channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.q = CastConv2d(channels, channels, 1)
+        self.k = CastConv2d(channels, channels, 1)
+        self.v = CastConv2d(channels, channels, 1)
+        self.proj_out = CastConv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """`b c h w` to `b c h w`."""
@@ -60,7 +61,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv = CastConv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """`b c h w` to `b c h/2 w/2`."""

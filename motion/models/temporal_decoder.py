@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from motion.models.autoencoder import AutoencoderConfig, Decoder, DiagonalGaussian, Encoder
 from motion.models.autoencoder_blocks import ResnetBlock
+from motion.models.cast_layers import CastConv2d, CastConv3d
 from motion.models.video_blocks import TemporalResBlock
 
 
@@ -33,12 +34,12 @@ class TemporalResnetBlock(ResnetBlock):
         return torch.lerp(spatial, rearrange(temporal, "1 c f h w -> f c h w"), torch.sigmoid(self.mix_factor))
 
 
-class TemporalConv2d(nn.Conv2d):
+class TemporalConv2d(CastConv2d):
     """Convolution of each frame, then one over frames."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1)
-        self.time_mix_conv = nn.Conv3d(out_channels, out_channels, (3, 1, 1), padding=(1, 0, 0))
+        self.time_mix_conv = CastConv3d(out_channels, out_channels, (3, 1, 1), padding=(1, 0, 0))
 
     def forward(self, input: Tensor) -> Tensor:
         """Frames of one clip, `f c h w` to `f k h w`."""
@@ -62,7 +63,7 @@ class LatentEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.quant_conv = nn.Conv2d(2 * config.z_channels, 2 * config.embed_dim, 1)
+        self.quant_conv = CastConv2d(2 * config.z_channels, 2 * config.embed_dim, 1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -100,7 +101,7 @@ class FrameDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.decoder = Decoder(config)
-        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        self.post_quant_conv = CastConv2d(config.embed_dim, config.z_channels, 1)
 
     @property
     def dtype(self) -> torch.dtype:

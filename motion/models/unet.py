@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from motion.models.cast_layers import CastConv2d, CastLinear
 from motion.models.frame_rows import FrameRows
 from motion.models.unet_blocks import (
     NUM_GROUPS,
@@ -78,7 +79,9 @@ class UNetModel(nn.Module):
         if config.adm_in_channels is not None:
             self.label_emb = nn.Sequential(self._embedding_layers(config.adm_in_channels))
 
-        self.input_blocks = nn.ModuleList([TimestepEmbedSequential(nn.Conv2d(config.in_channels, width, 3, padding=1))])
+        self.input_blocks = nn.ModuleList(
+            [TimestepEmbedSequential(CastConv2d(config.in_channels, width, 3, padding=1))]
+        )
         skips = self._add_down_levels()
         middle = skips[-1]
         self.middle_block = TimestepEmbedSequential(
@@ -91,7 +94,7 @@ class UNetModel(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(NUM_GROUPS, width * config.channel_mult[0], eps=1e-5),
             nn.SiLU(),
-            nn.Conv2d(width * config.channel_mult[0], config.out_channels, 3, padding=1),
+            CastConv2d(width * config.channel_mult[0], config.out_channels, 3, padding=1),
         )
 
     def res_block(self, in_channels: int, out_channels: int) -> ResBlock:
@@ -157,7 +160,7 @@ class UNetModel(nn.Module):
 
     def _embedding_layers(self, in_channels: int) -> nn.Sequential:
         width = self.embedding_channels
-        return nn.Sequential(nn.Linear(in_channels, width), nn.SiLU(), nn.Linear(width, width))
+        return nn.Sequential(CastLinear(in_channels, width), nn.SiLU(), CastLinear(width, width))
 
     def _level_block(self, in_channels: int, out_channels: int, depth: int) -> TimestepEmbedSequential:
         block = TimestepEmbedSequential(self.res_block(in_channels, out_channels))

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.models.attention import CrossAttention, FeedForward
+from motion.models.cast_layers import CastConv2d, CastLinear
 from motion.models.frame_rows import FrameRows
 
 NUM_GROUPS = 32
@@ -51,7 +52,7 @@ class ResBlock(nn.Module):
             self.convolution(in_channels, out_channels),
         )
         if embedding_channels is not None:
-            self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_channels, out_channels))
+            self.emb_layers = nn.Sequential(nn.SiLU(), CastLinear(embedding_channels, out_channels))
         self.out_layers = nn.Sequential(
             nn.GroupNorm(NUM_GROUPS, out_channels, eps=1e-5),
             nn.SiLU(),
@@ -59,11 +60,11 @@ class ResBlock(nn.Module):
             self.convolution(out_channels, out_channels),
         )
         same = in_channels == out_channels
-        self.skip_connection = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+        self.skip_connection = nn.Identity() if same else CastConv2d(in_channels, out_channels, 1)
 
     def convolution(self, in_channels: int, out_channels: int) -> nn.Module:
         """A convolution of this block, which keeps the feature map's size."""
-        return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        return CastConv2d(in_channels, out_channels, 3, padding=1)
 
     def spread(self, embedding: Tensor) -> Tensor:
         """Projected time embedding `b k` to what is added to a feature map, `b k 1 1`."""
@@ -124,11 +125,11 @@ class SpatialTransformer(nn.Module):
         inner_dim = num_heads * head_dim
         self.use_linear = use_linear
         self.norm = nn.GroupNorm(NUM_GROUPS, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, inner_dim) if use_linear else nn.Conv2d(channels, inner_dim, 1)
+        self.proj_in = CastLinear(channels, inner_dim) if use_linear else CastConv2d(channels, inner_dim, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(inner_dim, num_heads, head_dim, context_dim) for _ in range(depth)
         )
-        self.proj_out = nn.Linear(inner_dim, channels) if use_linear else nn.Conv2d(inner_dim, channels, 1)
+        self.proj_out = CastLinear(inner_dim, channels) if use_linear else CastConv2d(inner_dim, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Feature map `b c h w` and context `b m k` to `b c h w`."""
@@ -158,7 +159,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.op = CastConv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """`b c h w` to `b c ⌈h/2⌉ ⌈w/2⌉`."""
@@ -171,7 +172,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = CastConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """`b c h w` to `b c 2h 2w`."""

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.models.attention import FeedForward
+from motion.models.cast_layers import CastConv3d, CastLinear
 from motion.models.frame_rows import FrameRows
 from motion.models.unet_blocks import ResBlock, SpatialTransformer, TransformerBlock, timestep_embedding
 
@@ -20,7 +21,7 @@ class TemporalResBlock(ResBlock):
 
     def convolution(self, in_channels: int, out_channels: int) -> nn.Module:
         """A convolution over frames, `b c f h w` to `b k f h w`."""
-        return nn.Conv3d(in_channels, out_channels, (3, 1, 1), padding=(1, 0, 0))
+        return CastConv3d(in_channels, out_channels, (3, 1, 1), padding=(1, 0, 0))
 
     def spread(self, embedding: Tensor) -> Tensor:
         """Projected time embedding `b f k` to `b k f 1 1`."""
@@ -116,7 +117,7 @@ class VideoTransformer(SpatialTransformer):
             TemporalBlock(num_heads * head_dim, num_heads, head_dim, context_dim) for _ in range(depth)
         )
         self.time_pos_embed = nn.Sequential(
-            nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, channels)
+            CastLinear(channels, 4 * channels), nn.SiLU(), CastLinear(4 * channels, channels)
         )
         self.time_mixer = TimeMixer()
 
