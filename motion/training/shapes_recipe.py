@@ -109,20 +109,20 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             needs=("image",),
             velocity_share=0.25,
         ),
-        "motion-v3": StageRecipe(
-            TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=4),
-            batch_size=4,
-            clips=1_600,
-            data_seed=40,
-            needs=("image", "adapter"),
-            noise_bias=2.0,
-        ),
         "motion-v2": StageRecipe(
             TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
             batch_size=4,
             clips=1_600,
             data_seed=50,
             needs=("image",),
+            noise_bias=2.0,
+        ),
+        "motion-v3": StageRecipe(
+            TrainerSettings(steps=600, learning_rate=5e-4, weight_decay=1e-4, ema_decay=0.998, seed=4),
+            batch_size=4,
+            clips=1_600,
+            data_seed=40,
+            needs=("image", "adapter", "motion-v2"),
             noise_bias=2.0,
         ),
         "pan-left": StageRecipe(

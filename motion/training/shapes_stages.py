@@ -21,7 +21,7 @@ from motion.checkpoints.motion_file import load_motion_model
 from motion.errors import MotionError
 from motion.injection.domain_adapter import domain_adapter_applied
 from motion.models.autoencoder import AutoencoderKL
-from motion.models.motion_module import MotionModuleConfig
+from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.protocols import BetaSchedule
 from motion.training import shapes_recipe as recipe
 from motion.training.autoencoder_task import FILE_NAME, SCALE_FACTOR, AutoencoderTask
@@ -171,10 +171,15 @@ def adapter_task(folder: ShapesFolder) -> TrainingTask:
 
 
 def module_task(folder: ShapesFolder, name: str, config: MotionModuleConfig, file_name: str) -> TrainingTask:
-    """Stages "motion-v3", beside the adapter on degraded clips, and "motion-v2", alone on clean ones."""
+    """Stages "motion-v2", alone on clean clips, and "motion-v3", which goes on from it beside the adapter.
+
+    From nothing, the degraded clips of "motion-v3" teach smooth motion but no directions in as many steps.
+    """
     settings, frozen = recipe.STAGES[name], _frozen(folder)
     beside_adapter = "adapter" in settings.needs
     model = new_motion_model(config, settings.trainer.seed)
+    if "motion-v2" in settings.needs:
+        _start_from(model, folder.made("motion-v2", recipe.MODULE_V2_FILE))
     around: Mapping[str, Any] = {}
     if beside_adapter:
         adapter = load_domain_adapter(folder.made("adapter", recipe.ADAPTER_FILE))
@@ -185,6 +190,12 @@ def module_task(folder: ShapesFolder, name: str, config: MotionModuleConfig, fil
 
     drawn = clips(settings.data_seed, settings.clips, is_degraded=beside_adapter)
     return _frozen_task(folder, name, frozen, drawn, (recipe.MOTION_SCHEDULE,), _clip_preview(), make)
+
+
+def _start_from(model: MotionModel, path: Path) -> None:
+    """Fill a model with the weights of a file, which may have more of them: v3's layout has no middle block."""
+    start = load_file(path)
+    model.load_state_dict({key: start[key].float() for key in model.state_dict()})
 
 
 def lora_task(folder: ShapesFolder, name: str) -> TrainingTask:
