@@ -1,7 +1,7 @@
 """Installs what Motion needs, and runs the demo and the tests.
 
 python install.py                                  what a web UI runs when it starts: install what its environment lacks
-python install.py demo [--out DIR] [prompt ...]    make a clip with small models that are built on the spot
+python install.py demo [--out DIR] [prompt ...]    make a clip with the small models that come along
 python install.py test [pytest arguments]          run the tests
 
 `demo` and `test` work in a virtual environment of their own, .venv beside this file, and make it when it is missing.

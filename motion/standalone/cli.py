@@ -125,6 +125,6 @@ def _run(arguments: argparse.Namespace) -> None:
 
         train(arguments)
     else:
-        from motion.standalone.demo import demo
+        from motion.standalone.demo_command import demo
 
         demo(arguments)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
 from motion.standalone import host_state, infotext, script_callbacks, scripts, sd_models, shared
+from motion.standalone.page_examples import build_examples
 from motion.standalone.page_tab import GenerationTab
 from motion.standalone.ui_common import create_refresh_button
 
@@ -42,10 +44,12 @@ def build_page() -> gr.Blocks:
     # Named fonts only: the default theme's come from the network.
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     with gr.Blocks(theme=theme, css=CSS, title=TITLE, analytics_enabled=False) as page:
-        _checkpoint_row()
+        checkpoint = _checkpoint_row()
         with gr.Tabs(elem_id="tabs"):
             for name, runner in (("txt2img", scripts.scripts_txt2img), ("img2img", scripts.scripts_img2img)):
                 with gr.Tab(name, id=name, elem_id=f"tab_{name}"):
+                    if name == "txt2img":
+                        build_examples(checkpoint)
                     GenerationTab(name, runner).build()
             _extension_tabs()
         infotext.connect_paste_params_buttons()
@@ -53,7 +57,8 @@ def build_page() -> gr.Blocks:
     return page
 
 
-def _checkpoint_row() -> None:
+def _checkpoint_row() -> Any:
+    """The row's drop-down of checkpoints."""
     with gr.Row(elem_id="quicksettings"):
         chosen = shared.opts.sd_model_checkpoint
         known = sd_models.checkpoint_tiles()
@@ -72,6 +77,7 @@ def _checkpoint_row() -> None:
         )
         gr.HTML("<p>Clips from Stable Diffusion checkpoints; everything runs on this machine.</p>")
     dropdown.change(_choose_checkpoint, inputs=[dropdown], outputs=[], show_progress="hidden")
+    return dropdown
 
 
 def _choose_checkpoint(title: str | None) -> None:

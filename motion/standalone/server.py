@@ -7,6 +7,7 @@ import inspect
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,8 +15,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from motion.errors import SettingsError
-from motion.standalone import devices, namespace, page, script_callbacks, scripts, sd_models
+from motion.standalone import devices, namespace, page, paths, script_callbacks, scripts, sd_models
 from motion.standalone.api import add_api
+from motion.standalone.demo_files import copy_demo_files
 from motion.standalone.local_page import LocalPage
 from motion.standalone.pipeline import EXTENSION_FOLDER
 from motion.standalone.precision import choose_precision
@@ -26,21 +28,35 @@ _CONCURRENT_EVENTS = 8
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted; a data folder without a checkpoint gets the small models of the demo.
 
     Args:
         arguments: of the command line: checkpoint_dir, data_dir, host, port, precision.
 
     Raises:
-        MotionError: the address or the port can't be used, or the precision is unknown.
+        MotionError: the address or the port can't be used, the precision is unknown, or the data folder can't be
+            written to.
     """
     check_address(arguments.host, arguments.port)
     with namespace.installed(_host_arguments(arguments), [EXTENSION_FOLDER]):
         devices.configure(choose_precision(arguments.precision))
+        offer_demo_models()
         app = create_app(arguments.host)
         sys.stdout.write(f"Running on http://{_address(arguments.host, arguments.port)}\n")
         sys.stdout.flush()
         uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
+
+
+def offer_demo_models() -> None:
+    """Put the shipped models into the data folder where it has no checkpoint, and say so.
+
+    Raises:
+        OutputError: it can't be written to.
+    """
+    sd_models.list_models()
+    if not sd_models.checkpoint_tiles():
+        checkpoint, _ = copy_demo_files(Path(paths.data_path))
+        sys.stdout.write(f"No checkpoint was found: the demo's small models are now in {checkpoint.parents[1]}\n")
 
 
 def create_app(host: str = "127.0.0.1") -> FastAPI:

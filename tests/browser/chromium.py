@@ -57,6 +57,10 @@ class Page:
     def text(self, selector):
         return " ".join(element.text for element in self.all(selector))
 
+    def value(self, selector):
+        """What a field holds."""
+        return self.find(selector).get_attribute("value")
+
     def wait(self, condition, seconds=120):
         """Until `condition()` holds."""
         return WebDriverWait(self.driver, seconds).until(lambda _: condition())

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import av
@@ -18,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.chromium import Page, browser
+from tests.browser.served import served
 from tests.demo_host import made_files
 from tests.training.tiny_lora import write_video
 
@@ -59,31 +55,8 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(driver, data_dir, tmp_path_factory):
-    """A server of its own process, as users start it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "motion", "serve", "--port", str(port), "--data-dir", str(data_dir)]
-    log = tmp_path_factory.mktemp("server") / "log"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-    try:
-        deadline = time.monotonic() + 180
-        while not _answers(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(port):
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/sdapi/v1/progress", trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
+    with served(data_dir, tmp_path_factory.mktemp("server") / "log") as address:
+        yield address
 
 
 @pytest.fixture

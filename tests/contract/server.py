@@ -54,6 +54,7 @@ def make_data_dir(
     *,
     with_extension: bool,
     models: Path | None = None,
+    checkpoint: str = CHECKPOINT,
     text_layers: int = CLIP_LAYERS,
     widths: Widths = NARROW,
     small_decoder: bool = False,
@@ -64,6 +65,7 @@ def make_data_dir(
         folder: made if missing.
         with_extension: whether `extensions/` gets this repository; the embedded host brings it along.
         models: another data folder's models to share; otherwise they are made.
+        checkpoint: name of the one that is chosen.
         text_layers: layers of the text encoder; web UIs know CLIP-L only, whole.
         widths: how narrow.
         small_decoder: have a web UI decode with TAESD, which it otherwise uses for previews.
@@ -77,7 +79,7 @@ def make_data_dir(
     shutil.copytree(PROBE, extensions / "contract-probe", ignore=shutil.ignore_patterns("__pycache__"))
     if with_extension:
         _link_or_copy(ROOT, extensions / "motion")
-    settings = {"sd_model_checkpoint": f"{CHECKPOINT}.safetensors", "show_progress_type": "Approx cheap"}
+    settings = {"sd_model_checkpoint": f"{checkpoint}.safetensors", "show_progress_type": "Approx cheap"}
     if small_decoder:
         write_small_decoder(folder / "models" / "VAE-taesd")
         settings["sd_vae_decode_method"] = "TAESD"

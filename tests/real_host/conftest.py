@@ -24,7 +24,16 @@ def report(pytestconfig, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def host(pytestconfig, report, tmp_path_factory):
+def webui_launch(pytestconfig):
+    """How to start the web UI of --webui-dir."""
+    folder = Path(pytestconfig.getoption("--webui-dir")).resolve()
+    return Launch.webui(
+        folder, pytestconfig.getoption("--webui-python"), shlex.split(pytestconfig.getoption("--webui-args"))
+    )
+
+
+@pytest.fixture(scope="session")
+def host(pytestconfig, webui_launch, report, tmp_path_factory):
     """The web UI of --webui-dir, running."""
     folder = Path(pytestconfig.getoption("--webui-dir")).resolve()
     python = pytestconfig.getoption("--webui-python")
@@ -33,12 +42,11 @@ def host(pytestconfig, report, tmp_path_factory):
         pytest.fail(f"{python} lacks {', '.join(missing)}: run this repository's install.py with it first")
     commit = pytestconfig.getoption("--webui-commit") or host_commit(folder)
     report.host = {"folder": folder.name, "commit": commit, **host_versions(python)}
-    launch = Launch.webui(folder, python, shlex.split(pytestconfig.getoption("--webui-args")))
-    report.figures["flags"] = " ".join(launch.command[2:])
+    report.figures["flags"] = " ".join(webui_launch.command[2:])
     small_decoder = pytestconfig.getoption("--small-decoder")
     data = tmp_path_factory.mktemp("webui") / "data"
-    make_data_dir(data, with_extension=True, widths=launch.widths, small_decoder=small_decoder)
-    with running(launch, data, report.path.with_suffix(".log")) as host:
+    make_data_dir(data, with_extension=True, widths=webui_launch.widths, small_decoder=small_decoder)
+    with running(webui_launch, data, report.path.with_suffix(".log")) as host:
         report.figures["seconds to start"] = round(host.start_seconds, 1)
         yield host
         report.figures["peak memory MiB"] = round((host.peak_memory_bytes() or 0) / 2**20)

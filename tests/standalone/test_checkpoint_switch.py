@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from motion.standalone import demo_weights, devices, infotext, namespace, script_base, shared
+from motion.standalone import devices, infotext, namespace, script_base, shared
 from motion.standalone.precision import choose_precision
+from tests import random_weights
 from tests.standalone.tiny_host import run, runner_of, txt2img
 
 
@@ -17,11 +18,11 @@ def host(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     folder = data / "models" / "Stable-diffusion"
     folder.mkdir(parents=True)
-    tensors = demo_weights.checkpoint_tensors()
+    tensors = random_weights.checkpoint_tensors()
     for name, scale in (("first", 1.0), ("second", -1.0)):
         changed = {"model.diffusion_model.out.2.weight": tensors["model.diffusion_model.out.2.weight"] * scale}
         save_file({**tensors, **changed}, folder / f"{name}.safetensors")
-        (folder / f"{name}.yaml").write_text(demo_weights.checkpoint_config())
+        (folder / f"{name}.yaml").write_text(random_weights.checkpoint_config())
     with namespace.installed(["--data-dir", str(data)]) as state:
         devices.configure(choose_precision("fp32", device="cpu"))
         state.opts.sd_model_checkpoint = "first.safetensors"

@@ -11,9 +11,10 @@ from motion.checkpoints.text_folder import CLIP_NAME, FOLDER_PLACEHOLDER
 from motion.errors import CheckpointError
 from motion.models.clip_text import ClipTextEncoder
 from motion.models.clip_tokenizer import ClipTokenizer
-from motion.standalone import demo_weights, devices, namespace, sd_models, shared
+from motion.standalone import devices, namespace, sd_models, shared
 from motion.standalone.checkpoint_info import CheckpointInfo
 from motion.standalone.precision import choose_precision
+from tests import random_weights
 from tests.text_folders import write_text_folder
 from tests.weights_recipe import fill
 
@@ -26,7 +27,7 @@ def folder(tmp_path_factory):
     """A host's folder of checkpoints: "plain" with CLIP's vocabulary, "own" with a small one."""
     folder = tmp_path_factory.mktemp("data") / "models" / "Stable-diffusion"
     folder.mkdir(parents=True)
-    tensors, yaml = demo_weights.checkpoint_tensors(), demo_weights.checkpoint_config()
+    tensors, yaml = random_weights.checkpoint_tensors(), random_weights.checkpoint_config()
     save_file(tensors, folder / "plain.safetensors")
     (folder / "plain.yaml").write_text(yaml)
     with torch.device("meta"):

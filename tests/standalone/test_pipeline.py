@@ -47,7 +47,7 @@ def test_a_clip_has_its_frames_rate_and_infotext(clip):
     assert (clip.frames.shape, clip.frames.dtype, len(clip)) == ((3, 64, 64, 3), np.uint8, 3)
     assert clip.fps == Fraction(8)
     assert clip.files == ()
-    for part in ("a lighthouse", "Seed: 5", "Sampler: Euler", "Steps: 2", "Motion frames: 3", "motion-demo"):
+    for part in ("a lighthouse", "Seed: 5", "Sampler: Euler", "Steps: 2", "Motion frames: 3", "random-mm-v2"):
         assert part in clip.infotext
     floats = clip.to_numpy()
     assert floats.dtype == np.float32

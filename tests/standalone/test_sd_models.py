@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from motion.errors import CheckpointError
-from motion.standalone import demo_weights, devices, namespace, script_callbacks, sd_models, shared
+from motion.standalone import devices, namespace, script_callbacks, sd_models, shared
 from motion.standalone.checkpoint_info import CheckpointInfo
 from motion.standalone.precision import choose_precision
 from motion.standalone.samplers.common import images_tensor_to_samples, single_sample_to_image
+from tests import random_weights
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,10 @@ def loaded_host(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     folder = data / "models" / "Stable-diffusion"
     folder.mkdir(parents=True)
-    tensors = demo_weights.checkpoint_tensors()
+    tensors = random_weights.checkpoint_tensors()
     for name in ("first", "second"):
         save_file(tensors, folder / f"{name}.safetensors")
-        (folder / f"{name}.yaml").write_text(demo_weights.checkpoint_config())
+        (folder / f"{name}.yaml").write_text(random_weights.checkpoint_config())
     with namespace.installed(["--data-dir", str(data)]) as state:
         devices.configure(choose_precision("fp32", device="cpu"))
         told = []

@@ -1,4 +1,4 @@
-"""Small weights in the layout of the real files, seeded: what the demo paints with until trained ones are at hand.
+"""Small random weights in the layout of the real files, seeded, for tests that need whole files and no pictures.
 
 They know nothing of pictures, but each network does its part. The UNet's answer holds its own input, as a noise
 prediction must, so that sampling leads from noise to soft shapes. The decoder's kernels are smooth. The temporal
@@ -30,8 +30,6 @@ TEXT_ENCODER = ClipTextEncoderConfig(hidden_size=64, num_layers=4, num_heads=1, 
 MOTION_MODULE = MotionModuleConfig(
     down_channels=(32, 64, 128, 128), up_channels=(128, 128, 64, 32), mid_channels=128, max_length=32
 )
-VERSION = 1
-"""To be raised with every change of the numbers: files of other versions are made again."""
 
 # Latents x travel through the UNet as channels +x and -x, since silu(x) - silu(-x) = x.
 _CARRIED = 2 * UNET.in_channels
