@@ -11,6 +11,7 @@ from motion.checkpoints.domain_adapter_file import DomainAdapter
 from motion.checkpoints.motion_file import MotionFamily
 from motion.checkpoints.motion_lora_file import MotionLora
 from motion.conditioning.lora_tags import MotionLoraRequest
+from motion.conditioning.motion_strength import MotionStrength
 from motion.context.plan import WindowPlan
 from motion.context.window_scope import WindowScope, choose_window_scope
 from motion.errors import InjectionError
@@ -41,9 +42,10 @@ class MotionSession:
         family: what the module's file is.
         loras: motion LoRAs with what the request says of each.
         adapter: domain adapter for the UNet's spatial attention.
+        strength: of the motion; None is what the settings alone say.
 
     Raises:
-        SettingsError: windows that don't go together, or are longer than the module can take.
+        SettingsError: windows that don't go together, or are longer than the module can take; a malformed strength.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class MotionSession:
         *,
         loras: Sequence[tuple[MotionLora, MotionLoraRequest]] = (),
         adapter: DomainAdapter | None = None,
+        strength: MotionStrength | None = None,
     ) -> None:
         self._host = host
         self._settings = settings
@@ -62,10 +65,12 @@ class MotionSession:
         self._family = family
         self._loras = loras
         self._adapter = adapter
+        self._strength = strength or MotionStrength.resolve(settings)
         max_length = motion_model.config.max_length
         self._plan = WindowPlan.resolve(settings, family.trained_window(max_length), max_length)
         self._scope = self._resolve_scope()
         self._steps_begun = 0
+        self._step: tuple[int, int] | None = None
         self._stack: ExitStack | None = None
         self._injection: Injection | None = None
 
@@ -82,6 +87,7 @@ class MotionSession:
     def begin_sampling(self) -> None:
         """The sampler begins: its steps, and with them the windows, count from the first one."""
         self._steps_begun = 0
+        self._step = None
 
     @property
     def window_scope(self) -> str:
@@ -118,9 +124,25 @@ class MotionSession:
     def _frames_of_call(self, num_frames: int) -> Sequence[int]:
         return range(num_frames) if self._injection is None else self._injection.frames_of_call(num_frames)
 
-    def begin_step(self) -> None:
-        """A step of the sampler begins, of one or more UNet calls, which all run the same windows."""
+    def begin_step(self, step: tuple[int, int] | None = None) -> None:
+        """A step of the sampler begins, of one or more UNet calls, which all run the same windows.
+
+        Args:
+            step: its number, from 0, and how many this pass has; None where the host doesn't know.
+        """
         self._steps_begun += 1
+        self._step = step
+
+    def _moves_in_call(self) -> bool:
+        if self._strength.is_in_every_step:
+            return True
+        if self._step is None:
+            raise InjectionError(
+                "`motion_start` and `motion_end` need to know which of how many steps runs, and this sampler doesn't "
+                "say. Set them to 0 and 1, or choose another sampler."
+            )
+        self._strength.check_steps(self._step[1])
+        return self._strength.is_in_step(*self._step)
 
     def _windows_of_call(self) -> FrameWindows | None:
         return self._plan.windows(max(0, self._steps_begun - 1))
@@ -150,15 +172,15 @@ class MotionSession:
     def _bind(self) -> None:
         self.begin_sampling()
         with ExitStack() as stack:
-            if self._settings.motion_scale != 0:  # at 0 a clip is the host's own stills, to the last bit
+            if not self._strength.is_zero:  # at 0 a clip is the host's own stills, to the last bit
                 self._enter(stack)
             self._stack = stack.pop_all()
         logger.info(
-            "%d frames in %s with %s at scale %g on %s",
+            "%d frames in %s with %s at %s on %s",
             self._settings.num_frames,
             self.describe_windows(),
             self._family.title,
-            self._settings.motion_scale,
+            self._strength,
             self._host.name,
         )
 
@@ -178,7 +200,8 @@ class MotionSession:
                 unet,
                 self._motion_model,
                 settings.num_frames,
-                scale=settings.motion_scale,
+                scale=self._strength.scales,
+                moves_in_call=self._moves_in_call,
                 rows_of_call=self._host.rows_of_call,
                 windows=WindowRun(self._windows_of_call, self.window_scope, self._host.unet_window),
                 dtype=placement.dtype,

@@ -70,6 +70,9 @@ class MotionSettings:
         freeinit_order: steepness of the filter "butterworth".
         freeinit_d_s: where low frequencies stop along height and width, in units of half the axis.
         freeinit_d_t: where they stop along the frames.
+        motion_scale_frames: factors on `motion_scale`: one, one for each frame, or keyframes such as "0: 1, -1: 0.3".
+        motion_start: share of a pass's steps after which the temporal branch runs.
+        motion_end: share of them after which it does no more.
     """
 
     enabled: bool = False
@@ -100,6 +103,9 @@ class MotionSettings:
     freeinit_order: int = 4
     freeinit_d_s: float = 0.25
     freeinit_d_t: float = 0.25
+    motion_scale_frames: str = ""
+    motion_start: float = 0.0
+    motion_end: float = 1.0
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:

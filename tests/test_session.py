@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from motion.checkpoints.motion_file import MOTION_FAMILIES
+from motion.conditioning.motion_strength import MotionStrength
 from motion.context.window_scope import peak_bytes
 from motion.errors import InjectionError, SettingsError
 from motion.injection.beta_schedule import alphas_cumprod
@@ -173,9 +174,50 @@ def test_sampling_without_a_unet_call_is_an_error(unet, motion):
 
 def test_scale_zero_changes_nothing(unet, motion):
     host, before = Host(unet), state_of(unet)
-    with session(host, motion, motion_scale=0).applied():
-        assert_same_state(before, state_of(unet))
+    for still in ({"motion_scale": 0}, {"motion_scale_frames": "0"}, {"motion_scale_frames": "0, 0, 0, 0"}):
+        with session(host, motion, **still).applied():
+            assert_same_state(before, state_of(unet))
     assert host.schedules == ["its own"]
+
+
+def test_motion_runs_in_the_steps_of_its_range_only(unet, motion):
+    host, before, plain = Host(unet), state_of(unet), unet(*inputs(FRAMES))
+    run = session(host, motion, motion_start=0.25, motion_end=0.75)
+    for _ in range(2):  # a second pass, or a second sampling of FreeInit, counts its own steps
+        with run.applied():
+            steps = []
+            for step in range(4):
+                run.begin_step((step, 4))
+                steps.append(unet(*inputs(FRAMES)))
+        with session(host, motion).applied():
+            moving = unet(*inputs(FRAMES))
+        for result, expected in zip(steps, (plain, moving, moving, plain), strict=True):
+            assert torch.equal(result, expected)
+    assert_same_state(before, state_of(unet))
+    assert host.schedules[-1] == "its own"
+
+
+def test_a_range_needs_to_know_the_step_and_to_have_one(unet, motion):
+    host, before = Host(unet), state_of(unet)
+    for step, error, message in (
+        (None, InjectionError, "this sampler doesn't say"),
+        ((0, 3), SettingsError, "got 0.5 to 0.6, which is none of 3 steps"),
+    ):
+        run = session(host, motion, motion_start=0.5, motion_end=0.6)
+        with pytest.raises(error, match=message), run.applied():
+            run.begin_step(step)
+            unet(*inputs(FRAMES))
+        assert_same_state(before, state_of(unet))
+
+
+def test_scale_of_each_frame_is_a_product(unet, motion):
+    host, results = Host(unet), []
+    fields = {"motion_scale": 0.5, "motion_scale_frames": "0: 2, -1: 0.5"}
+    for strength in (None, MotionStrength((1.0, 0.75, 0.5, 0.25))):
+        settings = MotionSettings.from_mapping({"enabled": True, "num_frames": FRAMES, **fields})
+        with MotionSession(host, settings, motion, FAMILY, strength=strength).applied():
+            results.append(unet(*inputs(FRAMES)))
+    assert torch.equal(*results)
 
 
 def test_hires_pass_binds_to_the_model_then_loaded(unet, motion):

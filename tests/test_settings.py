@@ -48,6 +48,9 @@ SETTINGS = st.builds(
     freeinit_d_s=st.floats(0.01, 1),
     freeinit_d_t=st.floats(0.01, 1),
     window_scope=st.sampled_from(WINDOW_SCOPES),
+    motion_scale_frames=st.sampled_from(["", "1.2", "1, 0.8, 0.6", "0: 1, 0.5 ease-in: 0.3, -1 hold: 1"]),
+    motion_start=st.floats(0, 1),
+    motion_end=st.floats(0, 1),
 )
 
 
@@ -117,6 +120,9 @@ def test_each_bound_is_allowed_and_what_lies_beyond_is_refused(name):
         ({"frame_seeds": "seven, 8"}, "`frame_seeds` must be whole numbers such as 7, 7, 8, got 'seven, 8'"),
         ({"frame_seeds": [1.5]}, "`frame_seeds` must be text"),
         ({"freeinit_filter": "sinc"}, "`freeinit_filter` must be one of 'butterworth'"),
+        ({"motion_scale_frames": True}, "`motion_scale_frames` must be a number, a list of them or text, got True"),
+        ({"motion_scale_frames": [1, "x"]}, r"`motion_scale_frames` must be .*, got \[1, 'x'\]"),
+        ({"motion_scale_frames": {"0": 1}}, "`motion_scale_frames` must be a number, a list"),
         ({"window_scope": "frames"}, "`window_scope` must be one of 'auto', 'attention', 'unet', got 'frames'"),
         ({"motion_loras": "pan left"}, "`motion_loras` must be tags such as <lora:pan_left:0.8>, got 'pan left'"),
         ({"motion_loras": [3]}, "`motion_loras` must be text"),
@@ -162,6 +168,20 @@ def test_refuses_too_many_arguments():
 )
 def test_rates_are_exact(value, expected):
     assert MotionSettings.from_mapping({"fps": value}).fps == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1.5, "1.5"),
+        ([1, 0.5], "1, 0.5"),
+        ("0:  1,\n 8: 0.5\n", "0: 1, 8: 0.5"),
+        (None, ""),
+        ("0: 1\n8: 2", "0: 1, 8: 2"),
+    ],
+)
+def test_scales_of_frames_become_one_line(value, expected):
+    assert MotionSettings.from_mapping({"motion_scale_frames": value}).motion_scale_frames == expected
 
 
 def test_case_and_spelling_of_choices():

@@ -156,7 +156,7 @@ def _with_options(first: Position, last: Position | None, found: list[tuple[str,
     for written, value in found:
         name = written.lower()
         if value is not None and name in VALUE_LIMITS and name not in values:
-            values[name] = _number(name, value)
+            values[name] = read_value(name, value)
         elif value is None and name == HOLD and not hold:
             hold = True
         elif value is None and name in EASINGS and not easing:
@@ -169,7 +169,12 @@ def _with_options(first: Position, last: Position | None, found: list[tuple[str,
     return Key(first, last, hold, easing or EASINGS[0], values)
 
 
-def _number(name: str, text: str) -> float:
+def read_value(name: str, text: str) -> float:
+    """The number that `text` is, as a value of VALUE_LIMITS.
+
+    Raises:
+        SettingsError: it is none, or out of range.
+    """
     low, high = VALUE_LIMITS[name]
     try:
         number = float(text)

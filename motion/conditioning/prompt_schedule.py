@@ -55,8 +55,7 @@ class PromptSchedule:
                 lines.append(f"{frames}: to the next prompt, {shares}")
         for name, values in (("cfg", self.cfg), ("motion", self.motion)):
             if values is not None:
-                runs = [(value, [frame for frame, _ in group]) for value, group in groupby(enumerate(values), _second)]
-                lines.append(f"{name}: " + ", ".join(f"{_range(frames)} {value:g}" for value, frames in runs))
+                lines.append(f"{name}: {describe_values(values)}")
         return "\n".join(lines)
 
 
@@ -99,6 +98,12 @@ def resolve_values(
         levels[blend.first] + (levels[blend.second] - levels[blend.first]) * blend.share
         for blend in track.blends(num_frames, closed_loop)
     )
+
+
+def describe_values(values: Sequence[float]) -> str:
+    """Frames and the value of each stretch of them, for people."""
+    runs = [(value, [frame for frame, _ in group]) for value, group in groupby(enumerate(values), _second)]
+    return ", ".join(f"{_range(frames)} {value:g}" for value, frames in runs)
 
 
 def _values(prompt: TravelPrompt, name: str, num_frames: int, closed_loop: bool) -> tuple[float, ...] | None:

@@ -7,9 +7,10 @@ from motion.fields.module import MODULE_FIELDS
 from motion.fields.noise import NOISE_FIELDS
 from motion.fields.parsing import FieldSpec
 from motion.fields.prompts import PROMPT_FIELDS
+from motion.fields.strength import STRENGTH_FIELDS
 from motion.fields.windows import WINDOW_FIELDS
 
-FIELDS = CLIP_FIELDS | MODULE_FIELDS | WINDOW_FIELDS | PROMPT_FIELDS | NOISE_FIELDS
+FIELDS = CLIP_FIELDS | MODULE_FIELDS | WINDOW_FIELDS | PROMPT_FIELDS | NOISE_FIELDS | STRENGTH_FIELDS
 """Field of `motion.settings.MotionSettings` -> how it is shown, checked and named. Their order is that class's."""
 
 __all__ = ["FIELDS", "FieldSpec"]

@@ -88,6 +88,20 @@ def parse_seeds(spec: FieldSpec, name: str, value: Any) -> str:
     return " ".join(str(_in_range(spec, name, int(seed), "whole numbers")) for seed in seeds)
 
 
+def parse_scales(spec: FieldSpec, name: str, value: Any) -> str:
+    """One line of values or keyframes, from text, a number or a list; what it means for a clip is checked beside it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, list | tuple) and all(
+        isinstance(item, int | float) and not isinstance(item, bool) for item in value
+    ):
+        value = ", ".join(map(repr, value))
+    if not isinstance(value, str | None):
+        raise _wrong(name, "a number, a list of them or text", value, "Write 1.2, or 1, 0.8, …, or 0: 1, 0.5: 0.3.")
+    lines = (" ".join(line.split()).strip(",; ") for line in (value or "").splitlines())
+    return ", ".join(line for line in lines if line)
+
+
 def _in_range(spec: FieldSpec, name: str, value: Any, kind: str) -> Any:
     low, high = spec.minimum, spec.maximum
     if (low is not None and value < low) or (high is not None and value > high):

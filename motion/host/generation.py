@@ -13,6 +13,7 @@ from modules import processing, shared
 from torch import Tensor
 
 from motion.checkpoints.motion_lora_file import MotionLora
+from motion.conditioning.motion_strength import MotionStrength
 from motion.context.plan import WindowPlan
 from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.adapter import HostAdapter
@@ -108,6 +109,7 @@ class ClipGeneration:
         family, config = self._files.inspect(settings.motion_module, settings.module_family)
         WindowPlan.resolve(settings, family.trained_window(config.max_length), config.max_length)
         check_seeds(p, settings)
+        MotionStrength.resolve(settings)
         self._output = ClipOutput(p, settings)
         if p.batch_size not in (1, settings.num_frames):
             p.comment(f"Motion: a batch holds one clip, so Batch size {p.batch_size} has no meaning; use Batch count.")
@@ -154,6 +156,7 @@ class ClipGeneration:
             loaded.family,
             loras=[(self._load_lora(request.name, loaded), request) for request in requests],
             adapter=self._files.load_adapter(settings.domain_adapter) if settings.domain_adapter else None,
+            strength=MotionStrength.resolve(settings, schedule.motion),
         )
         if self._session.scope_reason:
             p.comment(f"Motion: the UNet runs window by window (window scope unet): {self._session.scope_reason}.")
@@ -205,14 +208,20 @@ class ClipGeneration:
         check_motion_lora(loaded.model, loaded.family.base, lora)
         return lora
 
-    def begin_step(self, num_cond_rows: int, x: Tensor) -> None:
-        """A denoiser step begins (`on_cfg_denoiser`) on the rows `x`, so many of them conds."""
+    def begin_step(self, num_cond_rows: int, x: Tensor, step: tuple[int, int] | None) -> None:
+        """A denoiser step begins (`on_cfg_denoiser`) on the rows `x`, so many of them conds.
+
+        Args:
+            num_cond_rows: rows with the prompt.
+            x: latents of all rows.
+            step: number of the step, from 0, and of how many; None where the sampler doesn't say.
+        """
         if self._host is not None:
             self._host.begin_step(num_cond_rows, len(x))
         if self._free_init is not None:
             self._free_init.begin_step(x)
         if self._session is not None:
-            self._session.begin_step()
+            self._session.begin_step(step)
 
     def sample(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`p.sample` with the motion module in the model.

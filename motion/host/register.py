@@ -34,9 +34,12 @@ def _on_ui_settings() -> None:
 
 def _on_cfg_denoiser(params: Any) -> None:
     """One denoiser step begins: tell the running generation how its rows are laid out."""
-    p = getattr(params.denoiser, "p", None)
+    denoiser = params.denoiser
+    p = getattr(denoiser, "p", None)
     generation = current_generation(p) if p is not None else None
     if generation is not None:
         text = params.text_cond
         rows = next(iter(text.values())) if isinstance(text, dict) else text
-        generation.begin_step(rows.shape[0], params.x)
+        # Model calls, as the web UI counts them for prompt editing; `params.sampling_step` lags by one.
+        calls = getattr(denoiser, "total_steps", None)
+        generation.begin_step(rows.shape[0], params.x, (denoiser.step, calls) if calls else None)

@@ -18,7 +18,13 @@ from motion.host.module_files import ModelFiles
 from motion.host.schedule_panel import add_schedule_panel
 from motion.settings import MotionSettings, field_default, field_specs
 
-_ROWS = (("motion_module",), ("num_frames", "fps"), ("formats", "loop_count"), ("motion_scale",))
+_ROWS = (
+    ("motion_module",),
+    ("num_frames", "fps"),
+    ("formats", "loop_count"),
+    ("motion_scale", "motion_start", "motion_end"),
+    ("motion_scale_frames",),
+)
 _WINDOW_ROWS = (
     ("context_length", "context_overlap", "context_stride"),
     ("closed_loop", "window_scope"),
@@ -68,7 +74,9 @@ def build_controls(tab: str, files: ModelFiles, prompts: Sequence[Any] = ()) -> 
             add_rows(_WINDOW_ROWS)
         with gr.Accordion("Prompt travel", open=False, elem_id=f"{tab}_motion_travel_group"):
             add_rows(_TRAVEL_ROWS)
-        add_schedule_panel(tab, prompts, controls["num_frames"], controls["closed_loop"])
+        add_schedule_panel(
+            tab, prompts, *(controls[name] for name in ("num_frames", "closed_loop", "motion_scale_frames"))
+        )
         with gr.Accordion("Noise", open=False, elem_id=f"{tab}_motion_noise_group"):
             add_rows(_NOISE_ROWS)
         with gr.Accordion("Motion LoRA and domain adapter", open=False, elem_id=f"{tab}_motion_loras_group"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -91,17 +91,26 @@ class FrameAxisNorm:
 
     The input is folded from `(b f) c h w` to `b c (f h) w` before the norm and unfolded after it, so the host's own
     norm does the arithmetic, in its own precision, once. This is what the reference's 5-D input does for v1 modules.
+
+    Args:
+        rows: layout of the running call.
+        is_on: whether it does so in the running call; in others the norm is the host's own.
     """
 
-    def __init__(self, rows: CallRows) -> None:
+    def __init__(self, rows: CallRows, is_on: Callable[[], bool]) -> None:
         self._rows = rows
+        self._is_on = is_on
 
     def fold(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Forward pre-hook."""
+        if not self._is_on():
+            return args
         x = self._rows.to_entries(args[0])
         return (rearrange(x, "(b f) c h w -> b c (f h) w", f=self._rows.num_frames), *args[1:])
 
     def unfold(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Forward hook."""
+        if not self._is_on():
+            return output
         x = rearrange(output, "b c (f h) w -> (b f) c h w", f=self._rows.num_frames)
         return self._rows.to_rows(x)

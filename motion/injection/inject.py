@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from motion.errors import InjectionError
+from motion.injection.branch_scale import BranchScale
 from motion.injection.frame_axis import CallRows, FrameAxisNorm
 from motion.injection.sites import InjectionSite, find_sites, is_res_block
 from motion.injection.step_capture import StepCapture
@@ -31,7 +32,7 @@ class Injection:
         self,
         modules: Mapping[str, SiteModule],
         rows: CallRows,
-        scale: float,
+        scale: BranchScale,
         capture: StepCapture,
         dtype: torch.dtype | None,
         windows: WindowRun | None = None,
@@ -51,10 +52,16 @@ class Injection:
         """UNet calls that ended with every motion module run."""
         return self._rows.num_calls
 
+    @property
+    def moves(self) -> bool:
+        """True where the running call has motion."""
+        return self._scale.moves
+
     def begin_call(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the UNet."""
         x = args[0] if args else kwargs["x"]
         self._rows.begin_call(x.shape[0], x.device)
+        self._scale.begin_call()
         self._take_windows(x.device)
         self._ran = []
 
@@ -104,15 +111,19 @@ class Injection:
         return predicted
 
     def run_module(self, key: str, output: Tensor) -> Tensor:
-        """The site's output, rows as in the call, with the temporal branch of module `key` added."""
+        """The site's output, rows as in the call, with the temporal branch of module `key` added where it counts."""
         module = self._modules[key]
         x = self._rows.to_entries(output)
+        scale = self._scale.now(x.device)
+        if not isinstance(scale, Tensor) and scale == 0:
+            self._ran.append(key)
+            return output
         dtype = self._dtype or next((parameter.dtype for parameter in module.parameters()), x.dtype)
         windows: dict[str, Any] = {"windows": self._attention_windows} if takes_windows(module) else {}
         if wants_step(module):
-            y = module(x.to(dtype), self._rows.num_frames, self._scale, self._capture.step(dtype), **windows)
+            y = module(x.to(dtype), self._rows.num_frames, scale, self._capture.step(dtype), **windows)
         else:
-            y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, self._scale, **windows)
+            y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, scale, **windows)
         _check_same_shape(key, x, y)
         self._ran.append(key)
         return self._rows.to_rows(y.to(output.dtype))
@@ -155,7 +166,8 @@ def injected(
     motion_model: MotionModel,
     num_frames: int,
     *,
-    scale: float = 1.0,
+    scale: float | Sequence[float] = 1.0,
+    moves_in_call: Callable[[], bool] | None = None,
     rows_of_call: RowsOfCall | None = None,
     windows: WindowRun | None = None,
     dtype: torch.dtype | None = None,
@@ -170,7 +182,10 @@ def injected(
         unet: any LDM-layout UNet (ldm, sgm, Forge's, reForge's, ours).
         motion_model: modules on the device on which the UNet computes.
         num_frames: frames of the clip.
-        scale: strength of the temporal branch. At 0 nothing is hooked: outputs are those of the bare UNet.
+        scale: strength of the temporal branch, one number or one for each frame of the clip. Where all are 0 nothing
+            is hooked: outputs are those of the bare UNet.
+        moves_in_call: whether the UNet call that begins now has motion; one without is the bare UNet's, its norms and
+            all. None is always.
         rows_of_call: layout of the rows where it is not entry after entry, such as A1111's with AND.
         windows: how a clip runs that is longer than the modules know; None runs it at once. In scope "attention"
             modules that can't run in windows see the whole clip.
@@ -178,24 +193,25 @@ def injected(
 
     Raises:
         InjectionError: the UNet has no LDM layout, the channels don't fit, the clip is longer than the module knows,
-            or another injection is active on this UNet. Inside the block: rows that are no whole number of clips, or
-            a motion module that did not run.
+            another injection is active on this UNet, or `scale` doesn't have one number for each frame. Inside the
+            block: rows that are no whole number of clips, or a motion module that did not run.
     """
     modules = motion_model.site_modules()
     sites = matching_sites(unet, motion_model)
     _check_length(modules, num_frames, windows)
     rows = CallRows(num_frames, rows_of_call)
     capture = StepCapture(rows)
-    injection = Injection(modules, rows, scale, capture, dtype, windows)
+    strength = BranchScale(scale, rows, moves_in_call)
+    injection = Injection(modules, rows, strength, capture, dtype, windows)
     if any(isinstance(getattr(hook, "__self__", None), Injection) for hook in unet._forward_pre_hooks.values()):
         raise InjectionError("This UNet already has motion modules in it. Leave the other `injected` block first.")
     with ExitStack() as stack:
-        if scale != 0:
+        if not strength.is_zero:
             _add_hooks(unet, sites, injection, stack)
             if any(map(wants_step, modules.values())):
                 _add_capture_hooks(unet, capture, stack)
             if motion_model.config.unet_norm_over_frames:
-                _add_norm_hooks(unet, rows, stack)
+                _add_norm_hooks(unet, FrameAxisNorm(rows, lambda: injection.moves), stack)
             if windows is not None and windows.scope == "unet":
                 stack.enter_context(forward_replaced(unet, injection.run_windows))
         yield injection
@@ -263,9 +279,8 @@ def _add_capture_hooks(unet: nn.Module, capture: StepCapture, stack: ExitStack) 
     stack.callback(first.register_forward_pre_hook(capture.take_embedding, with_kwargs=True).remove)
 
 
-def _add_norm_hooks(unet: nn.Module, rows: CallRows, stack: ExitStack) -> None:
+def _add_norm_hooks(unet: nn.Module, norm: FrameAxisNorm, stack: ExitStack) -> None:
     """GroupNorms of all ResBlocks and the one before the output run over the frames (v1, HotShot-XL)."""
-    norm = FrameAxisNorm(rows)
     blocks = [module for module in unet.modules() if is_res_block(module)]
     names = ("in_layers", "out_layers")
     inner = [block.get_submodule(name) for block in blocks for name in names]

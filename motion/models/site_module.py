@@ -48,11 +48,14 @@ class _Sized(Protocol):
 class FrameModule(_Sized, Protocol):
     """A module that needs the feature map and the number of frames."""
 
-    def forward(self, x: Tensor, num_frames: int, scale: float = 1.0) -> Tensor:
-        """The feature map `(b f) c h w` with scale · branch added; the frames of each entry are in order."""
+    def forward(self, x: Tensor, num_frames: int, scale: float | Tensor = 1.0) -> Tensor:
+        """The feature map `(b f) c h w` with scale · branch added; the frames of each entry are in order.
+
+        Where frames differ in strength, `scale` is float32 `(b f) 1 1 1`; the result may be float32 too then.
+        """
         ...
 
-    def __call__(self, x: Tensor, num_frames: int, scale: float = 1.0) -> Tensor:
+    def __call__(self, x: Tensor, num_frames: int, scale: float | Tensor = 1.0) -> Tensor:
         """`torch.nn.Module`'s way to `forward`."""
         ...
 
@@ -62,11 +65,11 @@ class StepModule(_Sized, Protocol):
 
     wants_step: Literal[True]
 
-    def forward(self, x: Tensor, num_frames: int, scale: float, step: UNetStep) -> Tensor:
-        """The feature map `(b f) c h w` with scale · branch added; the frames of each entry are in order."""
+    def forward(self, x: Tensor, num_frames: int, scale: float | Tensor, step: UNetStep) -> Tensor:
+        """The feature map `(b f) c h w` with scale · branch added; `scale` is as a `FrameModule`'s."""
         ...
 
-    def __call__(self, x: Tensor, num_frames: int, scale: float, step: UNetStep) -> Tensor:
+    def __call__(self, x: Tensor, num_frames: int, scale: float | Tensor, step: UNetStep) -> Tensor:
         """`torch.nn.Module`'s way to `forward`."""
         ...
 

@@ -141,14 +141,15 @@ class TemporalTransformer(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(
-        self, x: Tensor, num_frames: int, scale: float = 1.0, windows: AttentionWindows | None = None
+        self, x: Tensor, num_frames: int, scale: float | Tensor = 1.0, windows: AttentionWindows | None = None
     ) -> Tensor:
         """Add motion to a feature map.
 
         Args:
             x: `(b f) c h w`, the frames of each entry in order.
             num_frames: f.
-            scale: strength of the temporal branch; at 0 the result is `x` itself.
+            scale: strength of the temporal branch, one number or float32 `(b f) 1 1 1`; at 0 the result is `x` itself,
+                and a row with 0 is that row of `x`.
             windows: windows of the clip; None attends to all frames at once.
 
         Returns:
@@ -158,7 +159,7 @@ class TemporalTransformer(nn.Module):
             InjectionError: more frames in a window than positions, windows of another clip, or rows that are no whole
                 number of clips.
         """
-        if scale == 0:
+        if not isinstance(scale, Tensor) and scale == 0:
             return x
         self._check(x, num_frames, windows)
         height, width = x.shape[-2:]
@@ -168,7 +169,11 @@ class TemporalTransformer(nn.Module):
             tokens = block(tokens, windows)
         tokens = self.proj_out(tokens)
         branch = rearrange(tokens, "(b h w) f c -> (b f) c h w", h=height, w=width)
-        out: Tensor = x + (branch if scale == 1 else scale * branch)
+        if isinstance(scale, Tensor):  # multiplied in its float32, as torch multiplies by a number
+            branch = (scale * branch).to(branch.dtype)
+        elif scale != 1:
+            branch = scale * branch
+        out: Tensor = x + branch
         return out
 
     def _normalised(self, x: Tensor, num_frames: int) -> Tensor:

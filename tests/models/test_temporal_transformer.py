@@ -71,6 +71,24 @@ def test_scale_multiplies_the_branch_only(transformer):
     torch.testing.assert_close(transformer(x, num_frames=8, scale=0.5), x + 0.5 * branch, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_each_frame_is_what_its_own_scale_makes_of_all_to_the_bit(transformer, dtype):
+    x, scales = torch.randn(8, 32, 3, 2, dtype=dtype), (0.0, 0.3, 1.0, 1.7)
+    module = transformer.to(dtype)
+    each = torch.tensor(scales).repeat(2)[:, None, None, None]
+    result = module(x, num_frames=4, scale=each)
+    assert result.dtype == dtype
+    for row, scale in enumerate(scales * 2):
+        assert torch.equal(result[row], module(x, num_frames=4, scale=scale)[row])
+    assert torch.equal(result[::4], x[::4])
+
+
+def test_scales_of_frames_multiply_the_branch_by_hand(transformer):
+    x, scales = torch.randn(8, 32, 3, 2), torch.linspace(0, 2, 8)[:, None, None, None]
+    branch = transformer(x, num_frames=8) - x
+    torch.testing.assert_close(transformer(x, num_frames=8, scale=scales), x + scales * branch, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("norm_over_frames", [False, True])
 def test_entries_do_not_see_one_another(transformer, norm_over_frames):
     transformer.norm_over_frames = norm_over_frames
