@@ -27,6 +27,8 @@ CASES = {
     "unknown field": ({"frames": 16}, "Unknown field.*frames.*num_frames"),
     "unknown format": ({"formats": ["AVI"]}, "formats.*'MP4', 'GIF', 'PNG'"),
     "motion scale": ({"motion_scale": 3}, "motion_scale.*from 0 to 2"),
+    "motion of frames": ({"motion_scale_frames": "0: 1, 0.5: fast"}, "motion_scale_frames.*'0.5: fast'.*0 to 2"),
+    "motion in no step": ({"motion_start": 0.5, "motion_end": 0.5}, "motion_start.*less than.*motion_end.*0.5"),
 }
 FAST_CASES = ("missing module", "SDXL beta", "fps 0", "unknown field", "a thousand million frames")
 

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from motion.errors import SettingsError
 from motion.models.temporal_transformer import TemporalTransformer
+from motion.settings import MotionSettings
 from motion.standalone.infotext import parse_generation_parameters
 from tests.host.conftest import FRAMES
 from tests.networks import assert_same_state, state_of
+from tests.standalone import tiny_host
 
 STEPS = 4
 
@@ -75,12 +78,14 @@ def test_motion_runs_in_its_share_of_the_steps(studio, scales, module):
         assert (pixels(clip) == pixels(whole)).all() == (num_steps == STEPS)
 
 
-def test_model_calls_count_in_samplers_of_second_order(studio, scales):
-    studio.clip({"motion_end": 0.5}, steps=STEPS, sampler_name="Heun", cfg_scale=1)
-    half = len(scales)
-    scales.clear()
-    studio.clip(steps=STEPS, sampler_name="Heun", cfg_scale=1)
-    assert half / len(scales) == 4 / 7
+def test_picture_to_picture_counts_the_steps_that_it_takes(studio, scales):
+    picture = {"init_images": [Image.new("RGB", (32, 32), "teal")], "denoising_strength": 0.5}  # 5 of 8 steps run
+    counts = []
+    for end in (1.0, 0.5):
+        scales.clear()
+        studio.clip({"motion_end": end}, make=tiny_host.img2img, steps=8, **picture)
+        counts.append(len(scales))
+    assert counts[1] / counts[0] == 3 / 5
 
 
 def test_the_hires_pass_and_freeinit_count_their_own_steps(studio, scales):
@@ -97,14 +102,12 @@ def test_the_hires_pass_and_freeinit_count_their_own_steps(studio, scales):
 @pytest.mark.parametrize("scope", ["attention", "unet"])
 def test_windows_get_the_scales_of_their_frames(studio, scales, scope):
     motion = {"context_length": 2, "context_overlap": 1, "context_schedule": "static", "window_scope": scope}
-    studio.clip({**motion, "motion_scale_frames": "0, 0.5, 1, 1.5"}, cfg_scale=1, steps=1)
+    studio.clip({**motion, "motion_scale_frames": "0, 0.5, 1, 1.5"}, steps=1)
     expected = {(0.0, 0.5, 1.0, 1.5)} if scope == "attention" else {(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)}
-    assert set(scales) == expected
+    assert set(scales) == {each * 2 for each in expected}  # of cond and uncond
 
 
 def test_the_infotext_restores_it(studio):
-    from motion.settings import MotionSettings
-
     motion = {"motion_scale_frames": "0: 1, 0.5 ease-in: 0.3, -1: 1", "motion_start": 0.25, "motion_end": 0.75}
     clip = studio.clip(motion, steps=STEPS)
     read = MotionSettings.from_infotext(parse_generation_parameters(clip.infotexts[0]))
