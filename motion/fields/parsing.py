@@ -96,7 +96,7 @@ def parse_scales(spec: FieldSpec, name: str, value: Any) -> str:
         isinstance(item, int | float) and not isinstance(item, bool) for item in value
     ):
         value = ", ".join(map(repr, value))
-    if not isinstance(value, str | None):
+    if value is not None and not isinstance(value, str):
         raise _wrong(name, "a number, a list of them or text", value, "Write 1.2, or 1, 0.8, …, or 0: 1, 0.5: 0.3.")
     lines = (" ".join(line.split()).strip(",; ") for line in (value or "").splitlines())
     return ", ".join(line for line in lines if line)
