@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from motion.injection import injected
@@ -30,6 +30,12 @@ def new_motion_model(config: MotionModuleConfig, seed: int) -> MotionModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MotionModel(config)
+
+
+def start_from(motion_model: MotionModel, path: Path) -> None:
+    """Fill a motion model with the weights of a file, which may have more of them, such as a middle block's."""
+    start = load_file(path)
+    motion_model.load_state_dict({key: start[key].float() for key in motion_model.state_dict()})
 
 
 def adapter_stage(unet: UNetModel, rank: int, sheet: Sheet, file_name: str, seed: int) -> Stage:

@@ -21,7 +21,7 @@ from motion.checkpoints.motion_file import load_motion_model
 from motion.errors import MotionError
 from motion.injection.domain_adapter import domain_adapter_applied
 from motion.models.autoencoder import AutoencoderKL
-from motion.models.motion_module import MotionModel, MotionModuleConfig
+from motion.models.motion_module import MotionModuleConfig
 from motion.protocols import BetaSchedule
 from motion.training import shapes_recipe as recipe
 from motion.training.autoencoder_task import FILE_NAME, SCALE_FACTOR, AutoencoderTask
@@ -29,7 +29,7 @@ from motion.training.denoising import DenoisingSettings, DenoisingTask, Stage
 from motion.training.frozen_checkpoint import FrozenCheckpoint, load_frozen
 from motion.training.image_stage import ImageModel
 from motion.training.latent_bank import CaptionedClip, LatentBank, encode_clips
-from motion.training.motion_stages import adapter_stage, lora_stage, module_stage, new_motion_model
+from motion.training.motion_stages import adapter_stage, lora_stage, module_stage, new_motion_model, start_from
 from motion.training.preview import Preview, draw_sheet
 from motion.training.run_folder import RunFolder
 from motion.training.shapes import WORDS
@@ -179,7 +179,7 @@ def module_task(folder: ShapesFolder, name: str, config: MotionModuleConfig, fil
     beside_adapter = "adapter" in settings.needs
     model = new_motion_model(config, settings.trainer.seed)
     if "motion-v2" in settings.needs:
-        _start_from(model, folder.made("motion-v2", recipe.MODULE_V2_FILE))
+        start_from(model, folder.made("motion-v2", recipe.MODULE_V2_FILE))
     around: Mapping[str, Any] = {}
     if beside_adapter:
         adapter = load_domain_adapter(folder.made("adapter", recipe.ADAPTER_FILE))
@@ -190,12 +190,6 @@ def module_task(folder: ShapesFolder, name: str, config: MotionModuleConfig, fil
 
     drawn = clips(settings.data_seed, settings.clips, is_degraded=beside_adapter)
     return _frozen_task(folder, name, frozen, drawn, (recipe.MOTION_SCHEDULE,), _clip_preview(), make)
-
-
-def _start_from(model: MotionModel, path: Path) -> None:
-    """Fill a model with the weights of a file, which may have more of them: v3's layout has no middle block."""
-    start = load_file(path)
-    model.load_state_dict({key: start[key].float() for key in model.state_dict()})
 
 
 def lora_task(folder: ShapesFolder, name: str) -> TrainingTask:
@@ -226,8 +220,8 @@ SHAPES_TASKS: Mapping[str, Callable[[ShapesFolder], TrainingTask]] = MappingProx
         "text": text_task,
         "image": image_task,
         "adapter": adapter_task,
-        "motion-v3": partial(module_task, name="motion-v3", config=recipe.MODULE_V3, file_name=recipe.MODULE_V3_FILE),
         "motion-v2": partial(module_task, name="motion-v2", config=recipe.MODULE_V2, file_name=recipe.MODULE_V2_FILE),
+        "motion-v3": partial(module_task, name="motion-v3", config=recipe.MODULE_V3, file_name=recipe.MODULE_V3_FILE),
         **{name: partial(lora_task, name=name) for name in recipe.LORA_CAMERAS},
     }
 )

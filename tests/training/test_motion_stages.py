@@ -15,7 +15,7 @@ from motion.injection.domain_adapter import domain_adapter_applied
 from motion.injection.motion_lora import motion_loras_merged
 from motion.models.unet import UNetModel
 from motion.training.denoising import DenoisingSettings, DenoisingTask
-from motion.training.motion_stages import adapter_stage, lora_stage, module_stage, new_motion_model
+from motion.training.motion_stages import adapter_stage, lora_stage, module_stage, new_motion_model, start_from
 from motion.training.randomness import StepRandom
 from motion.training.run_folder import RunFolder
 from motion.training.shapes_recipe import MODULE_V2, MODULE_V3, UNET
@@ -177,3 +177,16 @@ def test_exported_lora_does_what_was_trained(unet, tmp_path):
     assert not torch.allclose(alone, expected, atol=1e-2)
     with motion_loras_merged(motion, [(load_motion_lora(path), 1.0)]), injected(unet, motion, FRAMES):
         torch.testing.assert_close(predict(unet), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_module_goes_on_from_another_ones_file(unet, tmp_path):
+    """The v3-like module starts as the v2-like one without its middle block."""
+    first, stage = make_module(unet, MODULE_V2)
+    train_a_little(stage.parameters)
+    (path,) = stage.export(RunFolder(tmp_path))
+    later = new_motion_model(MODULE_V3, 1)
+    start_from(later, path)
+    start = first.state_dict()
+    assert any(key.startswith("mid_block") for key in start)
+    for key, value in later.state_dict().items():
+        assert torch.equal(value, start[key].half().float()), key
