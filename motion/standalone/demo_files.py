@@ -16,7 +16,6 @@ SHIPPED = Path(__file__).with_name("demo")
 
 CHECKPOINT = Path("models", "Stable-diffusion", "shapes.safetensors")
 MOTION_MODULE = Path("models", "motion", "shapes-mm-v2.safetensors")
-_LORAS = Path("models", "Lora")
 _FOLDERS = MappingProxyType(
     {
         "shapes.safetensors": CHECKPOINT.parent,
@@ -24,9 +23,6 @@ _FOLDERS = MappingProxyType(
         "shapes-text": CHECKPOINT.parent,
         "shapes-mm-v2.safetensors": MOTION_MODULE.parent,
         "shapes-mm-v3.safetensors": MOTION_MODULE.parent,
-        "shapes-v3-adapter.safetensors": MOTION_MODULE.parent,
-        "shapes-pan-left.safetensors": _LORAS,
-        "shapes-zoom-in.safetensors": _LORAS,
     }
 )
 

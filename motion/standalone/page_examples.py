@@ -16,7 +16,6 @@ EXAMPLES = (
     "a yellow star moving left on a grey background",
     "a purple triangle moving down on a brown background",
     "a white star turning on a blue background",
-    "a red circle on a grey background <lora:shapes-pan-left:1>",
 )
 
 

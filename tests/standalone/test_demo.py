@@ -58,9 +58,6 @@ def test_the_models_are_copied_once_and_mended(tmp_path):
     [
         ("shapes-mm-v2", "motion_module", "sd15_v2"),
         ("shapes-mm-v3", "motion_module", "sd15_v3"),
-        ("shapes-v3-adapter", "domain_adapter", None),
-        ("shapes-pan-left", "motion_lora", None),
-        ("shapes-zoom-in", "motion_lora", None),
     ],
 )
 def test_the_models_are_what_they_claim(name, kind, family):
