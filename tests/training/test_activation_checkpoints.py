@@ -66,8 +66,9 @@ def kept_bytes(unet, checkpointed):
         return tensor
 
     def keep_inputs(block, args):
-        for tensor in args:
-            keep(tensor)
+        for value in args:
+            if isinstance(value, torch.Tensor):  # the image UNet's blocks have no frames
+                keep(value)
 
     x, timesteps, context = inputs(4)
     with ExitStack() as stack:
