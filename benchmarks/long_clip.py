@@ -118,13 +118,18 @@ def ratios(found: dict[tuple[str, int], Figures]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Print the table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(description: str) -> argparse.Namespace:
+    """The command line of a benchmark of `Networks`."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--width", type=int, default=320, help="channels of the UNet's first level, a multiple of 32")
     parser.add_argument("--size", type=int, default=16, help="height and width of the latents")
     parser.add_argument("--repeats", type=int, default=3, help="times that each call is timed")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the table and the ratios."""
+    arguments = parse(__doc__.splitlines()[0])
     found = measure(Networks(arguments.width, arguments.size), arguments.repeats)
     print("scope      frames  ms per frame  peak MiB")
     for (scope, frames), figures in found.items():

@@ -10,7 +10,6 @@ their share of the multiply-adds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from diffusers import UNetMotionModel
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from benchmarks.long_clip import Networks
+from benchmarks.long_clip import Networks, parse
 from motion.injection import injected
 
 NUM_FRAMES = 16
@@ -142,11 +141,7 @@ def show(name: str, found: dict[str, Step], rate: float) -> None:
 
 def main() -> None:
     """Print the table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=320, help="channels of the UNet's first level, a multiple of 32")
-    parser.add_argument("--size", type=int, default=16, help="height and width of the latents")
-    parser.add_argument("--repeats", type=int, default=3, help="times that each call is timed")
-    arguments = parser.parse_args()
+    arguments = parse(__doc__.splitlines()[0])
     networks, diffusers = Networks(arguments.width, arguments.size), diffusers_unet(arguments.width)
     found = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):

@@ -76,11 +76,7 @@ def parse_tags(spec: FieldSpec, name: str, value: Any) -> str:
 
 def parse_seeds(spec: FieldSpec, name: str, value: Any) -> str:
     """Whole numbers in the field's range with a blank between them, from a list, a number or text."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = [value]
-    if isinstance(value, list | tuple) and all(isinstance(item, int) and not isinstance(item, bool) for item in value):
-        value = " ".join(map(str, value))
-    seeds = re.split(r"[,;\s]+", parse_text(spec, name, value).strip(",;"))
+    seeds = re.split(r"[,;\s]+", parse_text(spec, name, _numbers_as_text(value, int)).strip(",;"))
     if seeds == [""]:
         return ""
     if not all(re.fullmatch(r"-?\d{1,20}", seed) for seed in seeds):
@@ -90,16 +86,19 @@ def parse_seeds(spec: FieldSpec, name: str, value: Any) -> str:
 
 def parse_scales(spec: FieldSpec, name: str, value: Any) -> str:
     """One line of values or keyframes, from text, a number or a list; what it means for a clip is checked beside it."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = [value]
-    if isinstance(value, list | tuple) and all(
-        isinstance(item, int | float) and not isinstance(item, bool) for item in value
-    ):
-        value = ", ".join(map(repr, value))
+    value = _numbers_as_text(value, (int, float))
     if value is not None and not isinstance(value, str):
         raise _wrong(name, "a number, a list of them or text", value, "Write 1.2, or 1, 0.8, …, or 0: 1, 0.5: 0.3.")
     lines = (" ".join(line.split()).strip(",; ") for line in (value or "").splitlines())
     return ", ".join(line for line in lines if line)
+
+
+def _numbers_as_text(value: Any, kinds: type | tuple[type, ...]) -> Any:
+    """A number, or a list of them, as text with commas; anything else as it is."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if all(isinstance(item, kinds) and not isinstance(item, bool) for item in items):
+        return ", ".join(map(str, items))
+    return value
 
 
 def _in_range(spec: FieldSpec, name: str, value: Any, kind: str) -> Any:

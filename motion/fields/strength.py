@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from motion.fields.parsing import (
-    FieldSpec,
-    parse_number,
-    parse_scales,
-)
+from motion.fields.parsing import FieldSpec, parse_number, parse_scales
 
 STRENGTH_FIELDS = {
     "motion_scale_frames": FieldSpec(

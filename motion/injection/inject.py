@@ -112,12 +112,12 @@ class Injection:
 
     def run_module(self, key: str, output: Tensor) -> Tensor:
         """The site's output, rows as in the call, with the temporal branch of module `key` added where it counts."""
+        self._ran.append(key)  # in time: what fails below ends the call
+        scale = self._scale.now(output.device)
+        if not isinstance(scale, Tensor) and scale == 0:
+            return output
         module = self._modules[key]
         x = self._rows.to_entries(output)
-        scale = self._scale.now(x.device)
-        if not isinstance(scale, Tensor) and scale == 0:
-            self._ran.append(key)
-            return output
         dtype = self._dtype or next((parameter.dtype for parameter in module.parameters()), x.dtype)
         windows: dict[str, Any] = {"windows": self._attention_windows} if takes_windows(module) else {}
         if wants_step(module):
@@ -125,7 +125,6 @@ class Injection:
         else:
             y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, scale, **windows)
         _check_same_shape(key, x, y)
-        self._ran.append(key)
         return self._rows.to_rows(y.to(output.dtype))
 
     def end_call(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from motion.models.clip_layers import check_heads, number_positions
+
 
 @dataclass(frozen=True)
 class ClipTextEncoderConfig:
@@ -42,11 +44,7 @@ class ClipTextEncoderConfig:
     projection_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"`hidden_size` must be a multiple of `num_heads`, got {self.hidden_size} and {self.num_heads}. "
-                "Check the file's shapes."
-            )
+        check_heads(self.hidden_size, self.num_heads)
 
 
 class ClipTextEncoder(nn.Module):
@@ -68,9 +66,7 @@ class ClipTextEncoder(nn.Module):
                 projection_dim=config.projection_size or config.hidden_size,
             )
         )
-        # A table of indices, not a weight: real also where the encoder is built on the meta device to be filled later.
-        positions = torch.arange(config.max_positions, device="cpu").unsqueeze(0)
-        self.transformer.text_model.embeddings.register_buffer("position_ids", positions, persistent=False)
+        number_positions(self.transformer.text_model.embeddings, config.max_positions)
 
     @property
     def dtype(self) -> torch.dtype:

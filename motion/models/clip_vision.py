@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from motion.models.clip_layers import check_heads, number_positions
+
 
 @dataclass(frozen=True)
 class ClipImageEncoderConfig:
@@ -42,11 +44,7 @@ class ClipImageEncoderConfig:
     hidden_act: str = "gelu"
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"`hidden_size` must be a multiple of `num_heads`, got {self.hidden_size} and {self.num_heads}. "
-                "Check the file's shapes."
-            )
+        check_heads(self.hidden_size, self.num_heads)
 
 
 class ClipImageEncoder(nn.Module):
@@ -67,10 +65,8 @@ class ClipImageEncoder(nn.Module):
                 hidden_act=config.hidden_act,
             )
         )
-        # A table of indices, not a weight: real also where the encoder is built on the meta device to be filled later.
-        positions = torch.arange((config.image_size // config.patch_size) ** 2 + 1, device="cpu").unsqueeze(0)
-        embeddings = self.transformer.vision_model.embeddings
-        embeddings.register_buffer("position_ids", positions, persistent=False)
+        num_patches = (config.image_size // config.patch_size) ** 2
+        number_positions(self.transformer.vision_model.embeddings, num_patches + 1)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from motion.models.cast_layers import CastConv2d, CastLinear
-from motion.models.frame_rows import FrameRows
 from motion.models.unet_blocks import (
     NUM_GROUPS,
     Downsample,
@@ -19,6 +18,7 @@ from motion.models.unet_blocks import (
     join_skip,
     timestep_embedding,
 )
+from motion.models.video_rows import VideoRows
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class UNetModel(nn.Module):
         """
         return self._run_blocks(x, self._embed(timesteps, y), context)
 
-    def _run_blocks(self, x: Tensor, embedding: Tensor, context: Tensor, frames: FrameRows | None = None) -> Tensor:
+    def _run_blocks(self, x: Tensor, embedding: Tensor, context: Tensor, frames: VideoRows | None = None) -> Tensor:
         """All blocks in turn, in the weights' dtype; `frames` is for those of a video UNet."""
         context = context.to(self.dtype)
         features = x.to(self.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from motion.models.attention import CrossAttention, FeedForward
 from motion.models.cast_layers import CastConv2d, CastLinear
-from motion.models.frame_rows import FrameRows
+from motion.models.video_rows import VideoRows
 
 NUM_GROUPS = 32
 
@@ -185,7 +185,7 @@ class TimestepEmbedSequential(nn.Sequential):
 
     # Wider than Sequential's on purpose: its only callers are UNets.
     def forward(  # type: ignore[override]
-        self, x: Tensor, embedding: Tensor, context: Tensor, frames: FrameRows | None = None
+        self, x: Tensor, embedding: Tensor, context: Tensor, frames: VideoRows | None = None
     ) -> Tensor:
         """Feature map `b c h w`, time embedding `b e` and context `b m k` to a feature map.
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from motion.models.attention import FeedForward
 from motion.models.cast_layers import CastConv3d, CastLinear
-from motion.models.frame_rows import FrameRows
 from motion.models.unet_blocks import ResBlock, SpatialTransformer, TransformerBlock, timestep_embedding
+from motion.models.video_rows import VideoRows
 
 
 class TemporalResBlock(ResBlock):
@@ -38,7 +38,7 @@ class TimeMixer(nn.Module):
         super().__init__()
         self.mix_factor = nn.Parameter(torch.tensor([0.5]))
 
-    def forward(self, spatial: Tensor, temporal: Tensor, frames: FrameRows) -> Tensor:
+    def forward(self, spatial: Tensor, temporal: Tensor, frames: VideoRows) -> Tensor:
         """Two tensors `(b f) …` to one."""
         share = torch.sigmoid(self.mix_factor)
         if frames.stills is not None:
@@ -56,7 +56,7 @@ class VideoResBlock(ResBlock):
         self.time_mixer = TimeMixer()
 
     # Narrower than an image's block on purpose: a video's can't run without knowing its clips.
-    def forward(self, x: Tensor, embedding: Tensor, frames: FrameRows) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, embedding: Tensor, frames: VideoRows) -> Tensor:  # type: ignore[override]
         """Feature map `(b f) c h w` and time embedding `(b f) e` to `(b f) k h w`."""
         spatial = super().forward(x, embedding)
         clips = rearrange(spatial, "(b f) c h w -> b c f h w", f=frames.num_frames)
@@ -122,7 +122,7 @@ class VideoTransformer(SpatialTransformer):
         self.time_mixer = TimeMixer()
 
     # Narrower than an image's transformer on purpose, as VideoResBlock is.
-    def forward(self, x: Tensor, context: Tensor, frames: FrameRows) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, context: Tensor, frames: VideoRows) -> Tensor:  # type: ignore[override]
         """Feature map `(b f) c h w` and context `(b f) m k` to `(b f) c h w`."""
         numbers = torch.arange(frames.num_frames, device=x.device)
         places = self.time_pos_embed(timestep_embedding(numbers, self.channels).to(x.dtype))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from motion.models.frame_rows import FrameRows
 from motion.models.unet import UNetConfig, UNetModel
 from motion.models.video_blocks import VideoResBlock, VideoTransformer
+from motion.models.video_rows import VideoRows
 
 SVD_CONFIG = UNetConfig(in_channels=8, num_head_channels=64, context_dim=1024, use_linear=True, adm_in_channels=768)
 """Shape of the public weights: svd, svd_xt, svd_xt_1_1."""
@@ -53,5 +53,5 @@ class VideoUNet(UNetModel):
             raise ValueError(
                 f"The rows must be whole clips of {num_frames} frames, got {len(x)} rows. Pass all frames of a clip."
             )
-        rows = FrameRows(num_frames, None if stills is None else stills.reshape(-1).bool())
+        rows = VideoRows(num_frames, None if stills is None else stills.reshape(-1).bool())
         return self._run_blocks(x, self._embed(timesteps, y), context, rows)

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from motion.models.frame_rows import FrameRows
 from motion.models.video_blocks import TemporalBlock, TimeMixer
+from motion.models.video_rows import VideoRows
 from motion.models.video_unet import SVD_CONFIG, VideoUNet
 from tests.goldens import read_golden
 from tests.manifests import manifest_shapes
@@ -88,9 +88,9 @@ def test_mixer_goes_from_temporal_to_spatial(factor, expected):
     mixer = TimeMixer()
     torch.nn.init.constant_(mixer.mix_factor, factor)
     spatial, temporal = torch.ones(2, 1, 1, 1), torch.full((2, 1, 1, 1), 3.0)
-    mixed = mixer(spatial, temporal, FrameRows(2))
+    mixed = mixer(spatial, temporal, VideoRows(2))
     torch.testing.assert_close(mixed, torch.full_like(spatial, expected))
-    stills = mixer(spatial, temporal, FrameRows(2, torch.tensor([True, False])))
+    stills = mixer(spatial, temporal, VideoRows(2, torch.tensor([True, False])))
     assert torch.equal(stills[0], spatial[0])
     assert torch.equal(stills[1], mixed[1])
 

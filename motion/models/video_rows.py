@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class FrameRows:
+class VideoRows:
     """Rows `(b f)` of a call: the frames of each of b clips in order.
 
     Attributes:
