@@ -8,22 +8,12 @@ from motion.injection import injected
 from motion.models.custom_motion import CustomMotionModel
 from motion.protocols import FrameRows, WindowRun
 from tests.injection.test_step_modules import Recorder
-from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_unet, state_of
+from tests.networks import FRAMES, assert_same_state, inputs, make_motion, state_of
 from tests.windows import make_windows
 
 SCALES = (0.0, 0.5, 1.0, 1.5)
 LENGTH = 2
 WINDOWS = make_windows(FRAMES, LENGTH, 1)
-
-
-@pytest.fixture(scope="module")
-def unet():
-    return make_unet()
-
-
-@pytest.fixture(scope="module")
-def motion():
-    return make_motion()
 
 
 def in_middle(**options):

@@ -18,11 +18,6 @@ from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_
 
 
 @pytest.fixture(scope="module")
-def unet():
-    return make_unet()
-
-
-@pytest.fixture(scope="module")
 def adapter(unet):
     generator = torch.Generator().manual_seed(9)
     deltas = {}

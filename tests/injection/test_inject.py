@@ -11,17 +11,7 @@ from motion.errors import InjectionError
 from motion.injection import find_sites, injected
 from motion.models.motion_module import MotionModel, MotionModuleConfig
 from motion.protocols import FrameRows
-from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_unet, state_of
-
-
-@pytest.fixture(scope="module")
-def unet():
-    return make_unet()
-
-
-@pytest.fixture(scope="module")
-def motion():
-    return make_motion()
+from tests.networks import FRAMES, assert_same_state, inputs, make_motion, state_of
 
 
 def test_sites_of_a_three_level_unet(unet):

@@ -35,11 +35,6 @@ def make_lora(motion, seed, rank=4, scale=1.0):
 
 
 @pytest.fixture(scope="module")
-def motion():
-    return make_motion()
-
-
-@pytest.fixture(scope="module")
 def loras(motion):
     return make_lora(motion, 1), make_lora(motion, 2, rank=2, scale=0.5)
 

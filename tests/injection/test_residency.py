@@ -16,7 +16,7 @@ from motion.injection.residency import resident, resident_bytes, streamed
 from motion.models.custom_motion import CustomMotionModel
 from motion.protocols import Placement
 from tests.injection.test_motion_lora import make_lora
-from tests.networks import FRAMES, assert_same_state, inputs, make_motion, make_unet, state_of
+from tests.networks import FRAMES, assert_same_state, inputs, make_motion, state_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 COPYING = Placement(CPU, torch.bfloat16, torch.bfloat16)
@@ -30,11 +30,6 @@ def pointers(module):
 def run(unet, motion, dtype=torch.bfloat16):
     with injected(unet, motion, FRAMES, dtype=dtype):
         return unet(*inputs(2 * FRAMES))
-
-
-@pytest.fixture(scope="module")
-def unet():
-    return make_unet()
 
 
 @pytest.fixture

@@ -32,11 +32,6 @@ class Recorder(nn.Module):
         return x + scale * self.gain * row[:, None, None, None].to(x)
 
 
-@pytest.fixture(scope="module")
-def unet():
-    return make_unet()
-
-
 def make_model(unet, only="", **options):
     return CustomMotionModel({s.key: Recorder(s.channels) for s in find_sites(unet) if only in s.key}, **options)
 

@@ -29,11 +29,6 @@ LAYOUTS = {
 
 
 @pytest.fixture(scope="module")
-def unet():
-    return make_unet()
-
-
-@pytest.fixture(scope="module")
 def motion():
     return make_motion(max_length=LENGTH)
 

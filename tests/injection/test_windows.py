@@ -12,16 +12,11 @@ from motion.models.custom_motion import CustomMotionModel
 from motion.models.frame_windows import AttentionWindows
 from motion.models.temporal_transformer import TemporalTransformer
 from motion.protocols import FrameRows, WindowRun
-from tests.networks import assert_same_state, inputs, make_motion, make_unet, randomise, state_of
+from tests.networks import assert_same_state, inputs, make_motion, randomise, state_of
 from tests.windows import make_windows, run_in_windows
 
 FRAMES, LENGTH = 12, 6
 WINDOWS = make_windows(FRAMES, LENGTH, 2)
-
-
-@pytest.fixture(scope="module")
-def unet():
-    return make_unet()
 
 
 @pytest.fixture(scope="module")
