@@ -56,6 +56,7 @@ FIELDS = (
     TrainField("size", "Size", "Pixels, such as 256 or 384x256; a multiple of 64.", "256"),
     TrainField("default-caption", "Default caption", "Of videos without a .txt; empty refuses these.", ""),
     TrainField("skip-bad", "Leave out bad videos", "In place of refusing the folder.", False),
+    TrainField("both-ways", "Both ways", "Backwards at weight -1: pans both ways.", False),
     TrainField("gradient-checkpointing", "Gradient checkpointing", "A fraction of the memory, a third slower.", True),
     TrainField("batch-size", "Batch size", "Clips at a time.", 1),
     TrainField("accumulation", "Accumulation", "Batches that make one step.", 1),
@@ -66,7 +67,7 @@ FIELDS = (
     TrainField("seed", "Seed", "Of everything random.", 0),
 )
 _ROWS = (("videos", "name"), ("module", "checkpoint"), ("rank", "steps", "learning-rate", "size"))
-_CAPTION_ROWS = (("default-caption", "skip-bad"),)
+_CAPTION_ROWS = (("default-caption", "skip-bad", "both-ways"),)
 _MORE_ROWS = (
     ("gradient-checkpointing", "batch-size", "accumulation"),
     ("frames", "frame-stride", "clips-per-video"),

@@ -40,6 +40,7 @@ def _add_motion_lora(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=1, help="clips at a time (default: %(default)s)")
     add("--accumulation", type=int, default=1, help="batches that make one step (default: %(default)s)")
     add("--gradient-checkpointing", action=argparse.BooleanOptionalAction, default=True, help="save memory for time")
+    add("--both-ways", action="store_true", help="play every other clip backwards, for which the LoRA counts as -1")
     add("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
     add("--save-every", type=int, default=100, help="steps between states to resume from (default: %(default)s)")
     add("--sample-every", type=int, default=250, help="steps between sample sheets; 0 makes none (default: 250)")

@@ -90,6 +90,7 @@ def lora_settings(arguments: argparse.Namespace, device: torch.device) -> Motion
         rank=arguments.rank,
         batch_size=arguments.batch_size,
         gradient_checkpointing=arguments.gradient_checkpointing,
+        both_ways=arguments.both_ways,
         module_family=arguments.module_family,
     )
     return inspect_files(settings, own_frames=not arguments.frames)

@@ -13,6 +13,7 @@ from einops import rearrange, repeat
 from PIL import Image
 from torch import Tensor, nn
 
+from motion.errors import SettingsError
 from motion.injection.beta_schedule import alphas_cumprod
 from motion.protocols import BetaSchedule
 from motion.training.latent_bank import LatentBank
@@ -47,6 +48,7 @@ class DenoisingSettings:
         noise_bias: timesteps are drawn as 1 - (1 - u)^bias of the schedule, u uniform: above 1 the noisy ones are more
             frequent.
         schedules: noise schedules, one of which is taken for each clip.
+        both_ways: every other clip is played backwards, and the stage's branches are told to count as -1 for it.
     """
 
     batch_size: int
@@ -56,6 +58,7 @@ class DenoisingSettings:
     velocity_share: float = 1.0
     noise_bias: float = 1.0
     schedules: tuple[BetaSchedule, ...] = (SD15_SCHEDULE,)
+    both_ways: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Stage:
         sheet: draws what the present weights make; None for nothing.
         export: writes the files.
         facts: what else tells one run from another, in JSON.
+        weigh: told what the stage's branches count for each clip of the next batch; None where they can't be weighed.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Stage:
     sheet: Callable[[], Image.Image | None]
     export: Callable[[RunFolder], list[Path]]
     facts: Mapping[str, Any]
+    weigh: Callable[[Tensor], None] | None = None
 
 
 class DenoisingTask:
@@ -91,11 +96,16 @@ class DenoisingTask:
         bank: the data set.
         settings: how latents are noised.
         stage: what is trained.
+
+    Raises:
+        SettingsError: `settings` play clips both ways, and the stage trains a whole module, which has no opposite.
     """
 
     def __init__(
         self, unet: nn.Module, contexts: Contexts, bank: LatentBank, settings: DenoisingSettings, stage: Stage
     ) -> None:
+        if settings.both_ways and stage.weigh is None:
+            raise SettingsError(f"`both_ways` is for low-rank branches, the stage trains a {stage.name}. Turn it off.")
         self._unet = unet
         self._contexts = contexts
         self._bank = bank
@@ -116,6 +126,10 @@ class DenoisingTask:
         """Weighed error of one batch, inside `applied()`."""
         settings = self._settings
         clean, captions = self._bank.draw(random.choices, settings.batch_size, settings.unconditional_share)
+        if settings.both_ways and self._stage.weigh is not None:
+            weights = _alternating(len(clean), random)
+            self._stage.weigh(weights)
+            clean = torch.where(weights[:, None, None, None, None] < 0, clean.flip(1), clean)
         num_frames = clean.shape[1]
         timesteps = self._draw_timesteps(len(clean), random)
         table = torch.from_numpy(random.choices.integers(len(self._tables), size=len(clean)))
@@ -156,6 +170,7 @@ class DenoisingTask:
             "velocity_share": settings.velocity_share,
             "noise_bias": settings.noise_bias,
             "schedules": [repr(schedule) for schedule in settings.schedules],
+            "both_ways": settings.both_ways,
             **self._stage.facts,
         }
 
@@ -173,3 +188,10 @@ class DenoisingTask:
         if floor:
             return 1 + self._settings.velocity_share / (snr + floor)
         return snr.clamp(max=gamma) / snr if gamma else torch.ones_like(alphas)
+
+
+def _alternating(count: int, random: StepRandom) -> Tensor:
+    """1 and -1 in turn, `b`; chance decides which is first, so that a clip alone goes either way."""
+    weights = torch.ones(count)
+    weights[int(random.choices.integers(2)) :: 2] = -1.0
+    return weights

@@ -28,6 +28,7 @@ class MotionLoraSettings:
         rank: of the LoRA's matrices.
         batch_size: clips of one part of a batch.
         gradient_checkpointing: trade a second forward pass for most of the memory.
+        both_ways: every other clip is played backwards, for which the LoRA counts as -1: it learns its own opposite.
         module_family: id of the family to take the module for; None lets its content and name decide.
 
     Raises:
@@ -42,6 +43,7 @@ class MotionLoraSettings:
     rank: int = 64
     batch_size: int = 1
     gradient_checkpointing: bool = True
+    both_ways: bool = False
     module_family: str | None = None
 
     def __post_init__(self) -> None:

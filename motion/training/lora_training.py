@@ -163,7 +163,9 @@ def prepare_lora(
     )
     facts = {**plain.facts, **_facts(settings, dataset)}
     stage = replace(plain, facts=facts, export=lambda target: _export(settings, dataset, networks, plain, target))
-    denoising = DenoisingSettings(settings.batch_size, schedules=(networks.family.beta_schedule,))
+    denoising = DenoisingSettings(
+        settings.batch_size, schedules=(networks.family.beta_schedule,), both_ways=settings.both_ways
+    )
     return LoraRun(DenoisingTask(unet, contexts, bank, denoising, stage), networks, notes)
 
 
@@ -214,6 +216,7 @@ def lora_card(settings: MotionLoraSettings, dataset: Dataset, family: MotionFami
         "batch_size": str(settings.batch_size * trainer.accumulation),
         "precision": trainer.precision,
         "seed": str(trainer.seed),
+        "played": "forwards at 1, backwards at -1" if settings.both_ways else "forwards",
         "clips": f"{sum(len(video.starts) for video in dataset.videos)} from {len(dataset.videos)} videos, "
         f"{settings.dataset.num_frames} frames of {width}x{height} pixels",
         "captions": json.dumps(dataset.captions[:50]),

@@ -17,6 +17,10 @@ class TrainableLowRank:
 
     `up` starts at zero, so that training starts from the network as it is.
 
+    Attributes:
+        factors: name of a layer -> (down, up).
+        weights: None, or what each clip's branches are multiplied by; clips follow one another in a layer's rows.
+
     Args:
         layers: name -> linear layer, which has `in_features` and `out_features`.
         rank: rank of all pairs.
@@ -29,6 +33,7 @@ class TrainableLowRank:
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._layers = dict(layers)
+        self.weights: Tensor | None = None
         self.factors: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
         for name, layer in layers.items():
             width_in, width_out = int(layer.in_features), int(layer.out_features)  # type: ignore[arg-type]
@@ -46,10 +51,11 @@ class TrainableLowRank:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Run the layers with their branches; forward hooks, removed by handle."""
+        """Run the layers with their branches; forward hooks, removed by handle. `weights` hold for one such block."""
         with ExitStack() as stack:
+            stack.callback(setattr, self, "weights", None)
             for name, layer in self._layers.items():
-                stack.callback(layer.register_forward_hook(_Branch(*self.factors[name])).remove)
+                stack.callback(layer.register_forward_hook(_Branch(self, *self.factors[name])).remove)
             yield
 
     def tensors(self, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
@@ -58,13 +64,19 @@ class TrainableLowRank:
 
 
 class _Branch:
-    def __init__(self, down: nn.Parameter, up: nn.Parameter) -> None:
+    def __init__(self, owner: TrainableLowRank, down: nn.Parameter, up: nn.Parameter) -> None:
+        self._owner = owner
         self._down = down
         self._up = up
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         x = args[0].to(output.dtype)
-        return output + F.linear(F.linear(x, self._down.to(output.dtype)), self._up.to(output.dtype))
+        branch = F.linear(F.linear(x, self._down.to(output.dtype)), self._up.to(output.dtype))
+        weights = self._owner.weights
+        if weights is not None:
+            of_clips = branch.unflatten(0, (len(weights), -1))
+            branch = (of_clips * weights.to(branch).view(-1, *[1] * branch.dim())).flatten(0, 1)
+        return output + branch
 
 
 def original_spelling(layer: str) -> str:

@@ -117,7 +117,10 @@ def _low_rank_stage(
     def export(folder: RunFolder) -> list[Path]:
         return [_write(folder, file_name, branches.tensors())]
 
-    return Stage(name, branches.parameters(), changes, sheet, export, facts)
+    def weigh(weights: Tensor) -> None:
+        branches.weights = weights
+
+    return Stage(name, branches.parameters(), changes, sheet, export, facts, weigh)
 
 
 def _write(folder: RunFolder, name: str, tensors: Mapping[str, Tensor]) -> Path:

@@ -11,6 +11,7 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import nn
 
+from motion.errors import SettingsError
 from motion.protocols import BetaSchedule
 from motion.training.denoising import SD15_SCHEDULE, DenoisingSettings, DenoisingTask, Stage
 from motion.training.latent_bank import LatentBank
@@ -130,6 +131,50 @@ def test_a_bias_makes_noisy_timesteps_more_frequent():
     assert drawn.min() < 250
     assert drawn.max() <= 999
     assert 0.42 < (drawn >= 750).float().mean() < 0.58  # 1 - (1 - u)^2 >= 0.75 for half of all u
+
+
+def run_both_ways(clean, steps):
+    """(noisy clips, noisy clips of the same step without, weights) of some steps."""
+    told = []
+    for step in range(steps):
+        task, network = make_task(clean)
+        stage = Stage("branches", task.parameters(), nullcontext, lambda: None, lambda f: [], {}, told.append)
+        bank = LatentBank(clean, ((CAPTIONS[0],),) * len(clean))
+        both = DenoisingTask(network, known_contexts(), bank, DenoisingSettings(COUNT, both_ways=True), stage)
+        both.loss(StepRandom.of(0, step))
+        seen = [tensor.reshape(-1, FRAMES, *tensor.shape[1:]) for tensor in network.seen]
+        yield (*seen[:2], told[-1])
+
+
+def test_every_other_clip_is_played_backwards_and_its_branches_count_as_minus_one():
+    clean, seen = clips(), set()
+    for noisy, timesteps, weights in run_both_ways(clean, 12):
+        assert sorted(weights.tolist()) == [-1.0, -1.0, 1.0, 1.0]
+        share = scheduler().alphas_cumprod[timesteps[:, 0]].sqrt()[:, None, None, None, None]
+        for row, weight in enumerate(weights.tolist()):
+            # The noise doesn't know which way the clip goes: it tells which of the two fits.
+            forwards, backwards = (
+                (noisy[row] - share[row] * one).square().mean().item() for one in (clean[0], clean[0].flip(0))
+            )
+            if share[row] > 0.5:
+                assert (forwards < backwards) == (weight > 0)
+                seen.add(weight)
+        seen.add(("first", weights[0].item()))
+    assert seen == {1.0, -1.0, ("first", 1.0), ("first", -1.0)}
+
+
+def test_a_single_clip_goes_either_way():
+    stage = Stage("branches", {}, nullcontext, lambda: None, lambda f: [], {}, (told := []).append)
+    bank = LatentBank(clips(count=1), ((CAPTIONS[0],),))
+    task = DenoisingTask(Recorder(), known_contexts(), bank, DenoisingSettings(1, both_ways=True), stage)
+    for step in range(12):
+        task.loss(StepRandom.of(0, step))
+    assert {weights.item() for weights in told} == {1.0, -1.0}
+
+
+def test_both_ways_are_refused_where_nothing_has_an_opposite():
+    with pytest.raises(SettingsError, match=r"`both_ways` is for low-rank branches, the stage trains a test"):
+        make_task(clips(), both_ways=True)
 
 
 def test_contexts_are_those_of_the_captions_and_some_are_left_out():

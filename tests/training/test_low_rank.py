@@ -65,6 +65,29 @@ def test_only_factors_learn_and_the_layers_are_left_as_they_were(clip):
     assert layer.weight.grad is None
 
 
+def test_branches_count_for_each_clip_as_they_are_told_and_alike_in_the_next_block():
+    layer = torch.nn.Linear(6, 4)
+    branches = trained({"attention_blocks.0.to_q": layer})
+    rows, clips, frames = 5, 3, 2  # places of a clip stand together
+    x = torch.randn(clips * rows, frames, 6)
+    with torch.no_grad():
+        bare = layer(x)
+        with branches.applied():
+            added = layer(x) - bare
+            branches.weights = torch.tensor([1.0, -1.0, 0.5])
+            weighed = layer(x) - bare
+        with branches.applied():
+            again = layer(x) - bare
+    expected = added * branches_of_rows([1.0, -1.0, 0.5], rows)
+    torch.testing.assert_close(weighed, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(again, added, rtol=0, atol=0)
+    assert added.abs().min() > 0
+
+
+def branches_of_rows(weights, rows):
+    return torch.tensor(weights).repeat_interleave(rows)[:, None, None]
+
+
 def test_file_gives_what_the_branches_gave(clip, tmp_path):
     predict, motion = clip
     branches = trained(motion_attention_layers(motion))

@@ -179,6 +179,30 @@ def test_exported_lora_does_what_was_trained(unet, tmp_path):
         torch.testing.assert_close(predict(unet), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_lora_that_learns_both_ways_is_its_opposite_at_minus_one(checkpointed):
+    """Two clips, one of them backwards: the gradients are those of the two clips alone, at 1 and at -1."""
+    unet, motion = narrow(), randomise(new_motion_model(MODULE_V2, 0), 1)
+    stage = lora_stage(unet, motion, FRAMES, 2, nothing, "x.safetensors", seed=0, checkpointed=checkpointed)
+    train_a_little(stage.parameters)
+    x = torch.randn(2 * FRAMES, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    contexts = torch.randn(2 * FRAMES, 5, 16, generator=torch.Generator().manual_seed(4))
+
+    def gradients(clips, weights):
+        for parameter in stage.parameters.values():
+            parameter.grad = None
+        with stage.changes():
+            stage.weigh(torch.tensor(weights))
+            rows = torch.cat([torch.arange(FRAMES) + clip * FRAMES for clip in clips])
+            unet(x[rows], torch.full((len(rows),), 500), contexts[rows]).square().sum().backward()
+        return {name: value.grad.clone() for name, value in stage.parameters.items()}
+
+    together, first, second = gradients([0, 1], [1.0, -1.0]), gradients([0], [1.0]), gradients([1], [-1.0])
+    for name, value in together.items():
+        torch.testing.assert_close(value, first[name] + second[name], rtol=1e-3, atol=1e-3)
+    assert any(not torch.allclose(gradients([1], [1.0])[name], second[name], rtol=1e-2) for name in second)
+
+
 def test_a_module_goes_on_from_another_ones_file(unet, tmp_path):
     """The v3-like module starts as the v2-like one without its middle block."""
     first, stage = make_module(unet, MODULE_V2)
