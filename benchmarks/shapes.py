@@ -32,25 +32,18 @@ from motion.standalone import Pipeline
 from motion.training.shapes_recipe import CHECKPOINT_FILE
 
 SHIPPED = Path(__file__).resolve().parents[1] / "motion" / "standalone" / "demo"
-LEAST_SEEDS = 24
-
-
-def _share(count: int, of: int) -> int:
-    """A part of the seeds, but not fewer than LEAST_SEEDS where there are as many."""
-    return min(count, max(count // of, LEAST_SEEDS))
-
 
 PARTS: Mapping[str, Callable[[ClipMaker, int], Iterator[Row]]] = {
     "judge": lambda maker, count: judge_rows(count),
     "text": lambda maker, count: text_rows(maker, count, "v3"),
     "stills": still_rows,
-    "text-v2": lambda maker, count: text_rows(maker, _share(count, 2), "v2"),
-    "any": lambda maker, count: any_rows(maker, _share(count, 2)),
-    "lora": lambda maker, count: lora_rows(maker, _share(count, 4)),
-    "adapter": lambda maker, count: adapter_rows(maker, _share(count, 4)),
+    "text-v2": lambda maker, count: text_rows(maker, count, "v2"),
+    "any": any_rows,
+    "lora": lora_rows,
+    "adapter": adapter_rows,
     "img2img": picture_rows,
 }
-"""Part -> its rows, given the number of seeds of the main parts."""
+"""Part -> its rows, given the number of seeds."""
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -88,7 +81,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--weights", type=Path, default=SHIPPED, help="folder of the shapes models; the shipped one if not given")
-    add("--n", type=int, default=96, help="seeds of the main parts; some others take a half or a quarter")
+    add("--n", type=int, default=96, help="seeds of each part")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     add("--out", type=Path, help="new folder for every clip as PNG frames, contact sheets and captions.json")
     add("--sampler", default="Euler")

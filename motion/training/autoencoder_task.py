@@ -27,6 +27,7 @@ FILE_NAME = "autoencoder.safetensors"
 _SHOWN = 16
 _FIRST_LOGVAR = -6.0
 _LUMINANCE = (0.299, 0.587, 0.114)
+CHROMA_WEIGHT = 2.0
 CROPPED_SHARE = 0.75
 """Of the steps; crops are cheaper and hold as much to learn."""
 
@@ -58,7 +59,7 @@ class AutoencoderTask:
         *,
         batch_size: int = 4,
         kl_weight: float = 1e-4,
-        chroma_weight: float = 2.0,
+        chroma_weight: float = CHROMA_WEIGHT,
         absolute_weight: float = 0.1,
         seed: int = 0,
         start: Path | None = None,
@@ -91,8 +92,7 @@ class AutoencoderTask:
         latents = self.network.encode(pictures)
         errors = self.network.decode(latents.sample(random.tensors)) - pictures
         divergence = 0.5 * (latents.mean.square() + latents.logvar.exp() - 1.0 - latents.logvar).mean()
-        squared = chroma_weighted(errors, self._chroma_weight).square().mean()
-        return squared + self._absolute_weight * errors.abs().mean() + self._kl_weight * divergence
+        return picture_loss(errors, self._absolute_weight, self._chroma_weight) + self._kl_weight * divergence
 
     def _draw_pictures(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Mostly parts of pictures with half their sides, four in place of a whole one; the network sees both."""
@@ -105,11 +105,7 @@ class AutoencoderTask:
 
     def sample_sheet(self) -> Image.Image:
         """Pictures of the data set, and below each what comes back."""
-        pictures = to_pictures(self._draw(StepRandom.of(0, 0).choices, _SHOWN))
-        decoded = to_frames(self.network.decode(self.network.encode(pictures).mode()))
-        half = _SHOWN // 2
-        rows = [row for part in (slice(half), slice(half, None)) for row in (to_frames(pictures)[part], decoded[part])]
-        return contact_sheet([frame for row in rows for frame in row], columns=half)
+        return comparison_sheet(self.network, self._draw)
 
     @torch.no_grad()
     def export(self, folder: RunFolder) -> list[Path]:
@@ -134,6 +130,21 @@ class AutoencoderTask:
             "absolute_weight": self._absolute_weight,
             "start": self._start,
         }
+
+
+def picture_loss(errors: Tensor, absolute_weight: float, chroma_weight: float = CHROMA_WEIGHT) -> Tensor:
+    """Mean squared error, of the chroma times `chroma_weight`, and a part of the mean absolute one; `b 3 h w`."""
+    squared = chroma_weighted(errors, chroma_weight).square().mean()
+    return squared + absolute_weight * errors.abs().mean()
+
+
+def comparison_sheet(network: AutoencoderKL, draw_frames: DrawFrames) -> Image.Image:
+    """Pictures of a data set, and below each what comes back."""
+    pictures = to_pictures(draw_frames(StepRandom.of(0, 0).choices, _SHOWN))
+    decoded = to_frames(network.decode(network.encode(pictures).mode()))
+    half = _SHOWN // 2
+    rows = [row for part in (slice(half), slice(half, None)) for row in (to_frames(pictures)[part], decoded[part])]
+    return contact_sheet([frame for row in rows for frame in row], columns=half)
 
 
 def chroma_weighted(pictures: Tensor, weight: float) -> Tensor:

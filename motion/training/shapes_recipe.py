@@ -39,8 +39,11 @@ SNR_FLOOR = 0.05
 """Of the weights of all denoising stages; with plain errors of the noise, so short a training learns no places."""
 
 ADAPTER_RANK = 8
-LORA_RANK = 8
+LORA_RANK = 16
 
+IMAGE_NAME = f"{NAME}-image"
+IMAGE_FILE = f"{IMAGE_NAME}.safetensors"
+"""The checkpoint on which all later stages learn; its decoder is trained last, and meets it in CHECKPOINT_FILE."""
 CHECKPOINT_FILE = f"{NAME}.safetensors"
 ADAPTER_FILE = f"{NAME}-v3-adapter.safetensors"
 MODULE_V3_FILE = f"{NAME}-mm-v3.safetensors"
@@ -59,6 +62,7 @@ class StageRecipe:
         needs: stages that come before.
         velocity_share: of the denoising stages, see `DenoisingSettings`.
         noise_bias: the same.
+        both_ways: the same.
     """
 
     trainer: TrainerSettings
@@ -68,6 +72,7 @@ class StageRecipe:
     needs: tuple[str, ...] = ()
     velocity_share: float = 1.0
     noise_bias: float = 1.0
+    both_ways: bool = False
 
 
 STAGES: Mapping[str, StageRecipe] = MappingProxyType(
@@ -102,15 +107,22 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             velocity_share=0.25,
         ),
         "adapter": StageRecipe(
-            TrainerSettings(steps=400, learning_rate=2e-3, weight_decay=0.0, seed=3),
-            batch_size=64,
+            TrainerSettings(steps=3000, learning_rate=4e-3, weight_decay=0.0, seed=3),
+            batch_size=32,
             clips=2_000,
             data_seed=30,
             needs=("image",),
             velocity_share=0.25,
         ),
+        "decoder": StageRecipe(
+            TrainerSettings(
+                steps=4000, learning_rate=2e-3, weight_decay=1e-4, ema_decay=0.998, seed=11, sample_every=500
+            ),
+            batch_size=4,
+            needs=("image",),
+        ),
         "motion-v2": StageRecipe(
-            TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
+            TrainerSettings(steps=2000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
             batch_size=4,
             clips=1_600,
             data_seed=50,
@@ -126,20 +138,22 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             noise_bias=2.0,
         ),
         "pan-left": StageRecipe(
-            TrainerSettings(steps=300, learning_rate=2e-3, weight_decay=0.0, seed=6),
+            TrainerSettings(steps=1000, learning_rate=4e-3, weight_decay=0.0, seed=6),
             batch_size=4,
             clips=50,
             data_seed=60,
             needs=("image", "motion-v2"),
             noise_bias=2.0,
+            both_ways=True,
         ),
         "zoom-in": StageRecipe(
-            TrainerSettings(steps=300, learning_rate=2e-3, weight_decay=0.0, seed=7),
+            TrainerSettings(steps=1000, learning_rate=4e-3, weight_decay=0.0, seed=7),
             batch_size=4,
             clips=50,
             data_seed=70,
             needs=("image", "motion-v2"),
             noise_bias=2.0,
+            both_ways=True,
         ),
     }
 )

@@ -25,6 +25,7 @@ from motion.models.motion_module import MotionModuleConfig
 from motion.protocols import BetaSchedule
 from motion.training import shapes_recipe as recipe
 from motion.training.autoencoder_task import FILE_NAME, SCALE_FACTOR, AutoencoderTask
+from motion.training.decoder_task import DecoderTask
 from motion.training.denoising import DenoisingSettings, DenoisingTask, Stage
 from motion.training.frozen_checkpoint import FrozenCheckpoint, load_frozen
 from motion.training.image_stage import ImageModel
@@ -46,7 +47,8 @@ PRODUCTS: Mapping[str, str] = MappingProxyType(
         "autoencoder": FILE_NAME,
         "sharpening": FILE_NAME,
         "text": TEXT_FILE,
-        "image": recipe.CHECKPOINT_FILE,
+        "image": recipe.IMAGE_FILE,
+        "decoder": recipe.CHECKPOINT_FILE,
         "adapter": recipe.ADAPTER_FILE,
         "motion-v3": recipe.MODULE_V3_FILE,
         "motion-v2": recipe.MODULE_V2_FILE,
@@ -96,7 +98,7 @@ class ShapesFolder:
     @property
     def checkpoint(self) -> Path:
         """The image stage's checkpoint."""
-        return self.made("image", recipe.CHECKPOINT_FILE)
+        return self.made("image", recipe.IMAGE_FILE)
 
     def marked(self, name: str, stage: Stage) -> Stage:
         """`stage` with the SHA-256 of the files that it needs among its facts: a run on others is another run."""
@@ -153,7 +155,7 @@ def image_task(folder: ShapesFolder) -> TrainingTask:
     # Both schedules: the checkpoint must also serve motion modules, which bring their own.
     schedules = (recipe.IMAGE_SCHEDULE, recipe.MOTION_SCHEDULE)
     denoising = _denoising("image", schedules)
-    stage = folder.marked("image", model.stage(recipe.NAME, preview))
+    stage = folder.marked("image", model.stage(recipe.IMAGE_NAME, preview))
     return DenoisingTask(model.unet, model.text, bank, denoising, stage)
 
 
@@ -168,6 +170,12 @@ def adapter_task(folder: ShapesFolder) -> TrainingTask:
     schedules = (recipe.IMAGE_SCHEDULE, recipe.MOTION_SCHEDULE)
     preview = Preview(STILL_CAPTIONS, 1, recipe.LATENT_SIZE, recipe.IMAGE_SCHEDULE)
     return _frozen_task(folder, "adapter", frozen, drawn, schedules, preview, make)
+
+
+def decoder_task(folder: ShapesFolder) -> TrainingTask:
+    """Stage "decoder": the finished checkpoint, in which everything but the decoder is the image stage's."""
+    autoencoder, batch_size = _frozen(folder).autoencoder, recipe.STAGES["decoder"].batch_size
+    return DecoderTask(autoencoder, folder.checkpoint, recipe.NAME, draw_frames, batch_size=batch_size)
 
 
 def module_task(folder: ShapesFolder, name: str, config: MotionModuleConfig, file_name: str) -> TrainingTask:
@@ -220,6 +228,7 @@ SHAPES_TASKS: Mapping[str, Callable[[ShapesFolder], TrainingTask]] = MappingProx
         "text": text_task,
         "image": image_task,
         "adapter": adapter_task,
+        "decoder": decoder_task,
         "motion-v2": partial(module_task, name="motion-v2", config=recipe.MODULE_V2, file_name=recipe.MODULE_V2_FILE),
         "motion-v3": partial(module_task, name="motion-v3", config=recipe.MODULE_V3, file_name=recipe.MODULE_V3_FILE),
         **{name: partial(lora_task, name=name) for name in recipe.LORA_CAMERAS},
@@ -236,6 +245,7 @@ def _denoising(name: str, schedules: tuple[BetaSchedule, ...]) -> DenoisingSetti
         snr_floor=recipe.SNR_FLOOR,
         velocity_share=stage.velocity_share,
         noise_bias=stage.noise_bias,
+        both_ways=stage.both_ways,
     )
 
 
