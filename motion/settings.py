@@ -73,6 +73,8 @@ class MotionSettings:
         motion_scale_frames: factors on `motion_scale`: one, one for each frame, or keyframes such as "0: 1, -1: 0.3".
         motion_start: share of a pass's steps after which the temporal branch runs.
         motion_end: share of them after which it does no more.
+        decode_chunk_size: frames that are decoded at once; 0 is what suits the web UI.
+        resume: keep the UNet's predictions on disk until the clip is finished, and go on from those that are there.
     """
 
     enabled: bool = False
@@ -106,6 +108,8 @@ class MotionSettings:
     motion_scale_frames: str = ""
     motion_start: float = 0.0
     motion_end: float = 1.0
+    decode_chunk_size: int = 0
+    resume: bool = False
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> MotionSettings:
@@ -137,8 +141,9 @@ class MotionSettings:
         return cls.from_mapping(mapping) if switch.enabled else cls()
 
     def to_infotext(self) -> dict[str, str]:
-        """Infotext key -> value, for every field that isn't empty."""
-        texts = {spec.infotext: _as_text(getattr(self, name)) for name, spec in field_specs().items()}
+        """Infotext key -> value, for every field that has a key and isn't empty."""
+        specs = {name: spec for name, spec in field_specs().items() if spec.infotext}
+        texts = {spec.infotext: _as_text(getattr(self, name)) for name, spec in specs.items()}
         return {key: text for key, text in texts.items() if text}
 
     @classmethod

@@ -23,7 +23,7 @@ class FieldSpec:
         info: one line below the control.
         control: "checkbox", "module", "family", "adapter", "loras", "integer", "number", "slider", "choice",
             "choices" or "text".
-        infotext: key in the infotext.
+        infotext: key in the infotext; empty for a field that is not in it, as no pixel depends on it.
         minimum: smallest value, where there is one.
         maximum: largest value, where there is one.
         step: step of a slider.

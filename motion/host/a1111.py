@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from modules import devices, sd_samplers, shared
+from modules import devices, processing, sd_samplers, sd_samplers_common, shared
 
 from motion.errors import InjectionError
 from motion.host.adapter import set_lcm_steps
@@ -39,6 +39,7 @@ class A1111Host:
 
     name = "A1111"
     guides_by_prompt_weights = True
+    frames_decoded_at_once = 1  # as the host does it, which gives its bytes whatever memory is free
 
     def __init__(self, p: Any, num_frames: int) -> None:
         self._p = p
@@ -168,6 +169,26 @@ class A1111Host:
         """
         with self._progress.shown(window), control_hints_cut(self._p, window):
             yield
+
+    def decode(self, latents: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Several frames in one call of the decoder; one alone, or NaN, is for the host's own function.
+
+        That one decodes one frame at a time, and tries again in a wider format where it finds NaN.
+        """
+        if len(latents) > 1:
+            pictures = sd_samplers_common.decode_first_stage(self._p.sd_model, latents).to(devices.cpu)
+            if not torch.isnan(pictures[:, 0, 0, 0]).any():
+                return list(pictures)
+        decoded: Sequence[torch.Tensor] = processing.decode_latent_batch(
+            self._p.sd_model, latents, target_device=devices.cpu, check_for_nans=True
+        )
+        return decoded
+
+    def decoder_room(self) -> int | None:
+        """Known on the CPU, where too much ends the process; the small decoders need next to nothing."""
+        if self.placement().device.type != "cpu" or getattr(shared.opts, "sd_vae_decode_method", "Full") != "Full":
+            return None
+        return free_bytes(self.placement().device, self.unet(), unet_comes=False)
 
     def sampling_failed(self) -> None:
         """Nothing to put back: this host sets the schedule anew before each `p.sample`."""

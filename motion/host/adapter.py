@@ -16,9 +16,11 @@ class HostAdapter(ModelHost, Protocol):
 
     Attributes:
         guides_by_prompt_weights: guidance multiplies by the weight of each picture's prompt, which may differ.
+        frames_decoded_at_once: frames to hand to `decode` where the request doesn't say how many.
     """
 
     guides_by_prompt_weights: bool
+    frames_decoded_at_once: int
 
     def base(self) -> str:
         """Family of the checkpoint that is loaded now: "sd15", "sd2" or "sdxl", as `MotionFamily.base` names them.
@@ -51,6 +53,14 @@ class HostAdapter(ModelHost, Protocol):
 
     def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """A denoiser step begins (`on_cfg_denoiser`), with so many rows of conds and of all."""
+        ...
+
+    def decode(self, latents: Tensor) -> Sequence[Tensor]:
+        """Latents `f c h w` -> pictures, each `3 H W` about [-1, 1], on the CPU, as this web UI makes them."""
+        ...
+
+    def decoder_room(self) -> int | None:
+        """Bytes that decoding may take; None where the device or the web UI says by itself when it was too much."""
         ...
 
     def sampling_failed(self) -> None:

@@ -21,6 +21,7 @@ from motion.video import (
     check_output_folder,
     estimate_clip_bytes,
 )
+from motion.video.early_frames import EarlyFrames
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class ClipOutput:
         self._infotext = ""
         self._is_complete = True
         self._temporary: Path | None = None
+        self._early: EarlyFrames | None = None
         check_formats(settings.formats)
         if getattr(p, "outpath_clips", None):
             self._folder = Path(p.outpath_clips)
@@ -60,6 +62,13 @@ class ClipOutput:
         else:
             self._folder = Path(p.outpath_samples or shared.opts.outdir_txt2img_samples) / FOLDER_NAME
         check_output_folder(self._folder, estimate_clip_bytes(settings.num_frames * p.n_iter, *_final_size(p)))
+
+    def begin_early_frames(self) -> EarlyFrames | None:
+        """A place for the next clip's frames as they are decoded; None where a crash would lose the folder too."""
+        if self._temporary is not None:
+            return None
+        self._early = EarlyFrames(self._folder, f"decoded-{self._p.seeds[0]}")
+        return self._early
 
     def take(self, pp: Any, infotext: str) -> None:
         """Remember the host's next image. Scripts after ours may still replace `pp.image`, so it is written later."""
@@ -96,7 +105,10 @@ class ClipOutput:
         """
         self.flush()
         if self._writer is not None:
-            self._say(f"other scripts left {len(self._writer.frames)} frames for the last clip.")
+            if shared.state.interrupted or shared.state.skipped:
+                self._say(f"interrupted while decoding: the clip has {len(self._writer.frames)} frames.")
+            else:
+                self._say(f"other scripts left {len(self._writer.frames)} frames for the last clip.")
             self._finish_clip()
 
     def close(self) -> None:
@@ -132,6 +144,9 @@ class ClipOutput:
         for note in clip.notes:
             self._say(note)
         self._clips.append((clip, self._infotext))
+        if self._early is not None:
+            self._early.discard()
+            self._early = None
         logger.info("Motion: wrote %s", ", ".join(map(str, clip.files.values())))
 
     def _say(self, text: str) -> None:

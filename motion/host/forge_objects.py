@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from modules import sd_samplers, shared
+from modules import devices, processing, sd_samplers, shared
 from torch import Tensor
 
 from motion.errors import InjectionError, SettingsError
@@ -48,6 +48,7 @@ class ForgeObjectsHost(ABC):
 
     name: str
     guides_by_prompt_weights = False  # of all pictures' weights the last one's is taken
+    frames_decoded_at_once = 8  # which the host divides further, or tiles, as memory asks for it
 
     def __init__(self, p: Any, num_frames: int) -> None:
         self._p = p
@@ -225,6 +226,17 @@ class ForgeObjectsHost(ABC):
                 self._in_schedule = None
                 for name, tensor in before.items():
                     _put_back(holder, name, tensor)
+
+    def decode(self, latents: Tensor) -> Sequence[Tensor]:
+        """The host's own function."""
+        decoded: Sequence[Tensor] = processing.decode_latent_batch(
+            self._p.sd_model, latents, target_device=devices.cpu, check_for_nans=True
+        )
+        return decoded
+
+    def decoder_room(self) -> int | None:
+        """The host sees to it."""
+        return None
 
     def sampling_failed(self) -> None:
         """Undo zero terminal SNR, which the host would leave in the model."""

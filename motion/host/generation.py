@@ -18,6 +18,7 @@ from motion.context.plan import WindowPlan
 from motion.errors import InjectionError, MotionError, SettingsError
 from motion.host.adapter import HostAdapter
 from motion.host.clip_output import ClipOutput, selected_script
+from motion.host.decoding import FrameDecoding
 from motion.host.detect import adapter_for
 from motion.host.frame_seeds import check_seeds, spread_seeds
 from motion.host.freeinit import FreeInitSampling
@@ -255,7 +256,27 @@ class ClipGeneration:
             stack.enter_context(self._session.applied())
             if self._free_init is not None:
                 stack.enter_context(self._free_init.applied())
-            return original(*args, **kwargs)
+            samples = original(*args, **kwargs)
+        return self._decoded(samples)
+
+    def _decoded(self, samples: Any) -> Any:
+        """The clip's pictures, now that the model is without the motion module again."""
+        assert self._host is not None, "set with the session"
+        assert self._output is not None, "checked before sampling"
+        decoding = FrameDecoding(
+            self._p, self._settings, self._host, self._output.begin_early_frames, self._infotext_of
+        )
+        return decoding.decode(samples)
+
+    def _infotext_of(self, index: int) -> str:
+        """Infotext of a frame of the batch at hand, where the user wants one in pictures."""
+        p = self._p
+        if not shared.opts.enable_pnginfo:
+            return ""
+        infotext: str = processing.create_infotext(
+            p, p.prompts, p.seeds, p.subseeds, index=index, all_negative_prompts=p.negative_prompts
+        )
+        return infotext
 
     def _check_prompts(self) -> None:
         """Refuse a clip whose frames would show different things."""
@@ -299,11 +320,7 @@ class ClipGeneration:
     def take_frame(self, pp: Any) -> None:
         """The host shows one finished frame; other scripts may still change `pp.image`."""
         if self._output is not None:
-            p = self._p
-            infotext = processing.create_infotext(
-                p, p.prompts, p.seeds, p.subseeds, index=p.batch_index, all_negative_prompts=p.negative_prompts
-            )
-            self._output.take(pp, infotext if shared.opts.enable_pnginfo else "")
+            self._output.take(pp, self._infotext_of(self._p.batch_index))
 
     def deliver(self, processed: Any) -> None:
         """Write what is left and add the finished clips to the host's result, also after an error."""

@@ -40,6 +40,7 @@ _NOISE_ROWS = (
 )
 _LORA_ROWS = (("motion_loras",),)
 _ADAPTER_ROWS = (("domain_adapter", "domain_adapter_strength"),)
+_OUTPUT_ROWS = (("decode_chunk_size", "resume"),)
 _MODULE_ROWS = (("module_family", "beta_schedule"),)
 _AUTO = str(field_default("module_family"))
 
@@ -89,6 +90,8 @@ def build_controls(tab: str, files: ModelFiles, prompts: Sequence[Any] = ()) -> 
                 elem_id=f"{tab}_motion_add_lora",
             )
             add_rows(_ADAPTER_ROWS)
+        with gr.Accordion("Output", open=False, elem_id=f"{tab}_motion_output_group"):
+            add_rows(_OUTPUT_ROWS)
         with gr.Accordion("Module details", open=False, elem_id=f"{tab}_motion_details_group"):
             add_rows(_MODULE_ROWS)
             unload = gr.Button("Unload the motion module from memory", elem_id=f"{tab}_motion_unload")
@@ -98,7 +101,8 @@ def build_controls(tab: str, files: ModelFiles, prompts: Sequence[Any] = ()) -> 
 
 def infotext_fields(controls: dict[str, Any]) -> list[tuple[Any, Any]]:
     """(component, infotext key or reader) pairs, through which the host restores the accordion from an infotext."""
-    return [(control, _reader(name)) for name, control in controls.items()]
+    specs = field_specs()
+    return [(control, _reader(name)) for name, control in controls.items() if specs[name].infotext]
 
 
 def _connect(controls: dict[str, Any], files: ModelFiles, refresh: Any, status: Any, added: Any, unload: Any) -> None:
