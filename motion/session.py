@@ -17,6 +17,7 @@ from motion.context.window_scope import WindowScope, choose_window_scope
 from motion.errors import InjectionError
 from motion.injection import Injection, find_sites, injected
 from motion.injection.beta_schedule import chosen_schedule
+from motion.injection.call_record import CallRecord
 from motion.injection.domain_adapter import domain_adapter_applied
 from motion.injection.motion_lora import motion_loras_hooked, motion_loras_merged
 from motion.injection.residency import resident, resident_bytes, streamed
@@ -73,6 +74,7 @@ class MotionSession:
         self._step: tuple[int, int] | None = None
         self._stack: ExitStack | None = None
         self._injection: Injection | None = None
+        self._record: CallRecord | None = None
 
     @property
     def is_active(self) -> bool:
@@ -148,20 +150,25 @@ class MotionSession:
         return self._plan.windows(max(0, self._steps_begun - 1))
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self, record: CallRecord | None = None) -> Iterator[None]:
         """Change the model that is loaded now; at the end, check that the UNet really ran with the module.
+
+        Args:
+            record: what an earlier run of the same request has recorded, and where this one records.
 
         Raises:
             InjectionError: the module doesn't fit the model, or no UNet call was seen although sampling ended.
         """
         if self.is_active:
             raise InjectionError("This request is already being sampled. Start the clip again.")
+        self._record = record
         try:
             self._bind()
             yield
             self._check_ran()
         finally:
             self._release()
+            self._record = None
 
     def rebind(self) -> None:
         """Leave the model of the first pass and bind to the one loaded now (hires pass). Call inside `applied()`."""
@@ -207,6 +214,8 @@ class MotionSession:
                 dtype=placement.dtype,
             )
         )
+        if self._record is not None:
+            stack.enter_context(self._record.applied(unet, self._injection.take_as_run))
 
     def _enter_loras(self, stack: ExitStack) -> None:
         whole = [(lora, request.weight) for lora, request in self._loras if request.first_frame is None]

@@ -55,13 +55,15 @@ class ClipOutput:
         self._temporary: Path | None = None
         self._early: EarlyFrames | None = None
         check_formats(settings.formats)
-        if getattr(p, "outpath_clips", None):
-            self._folder = Path(p.outpath_clips)
-        elif getattr(p, "is_api", False) and p.do_not_save_samples:
+        self._lasting = self._folder = _lasting_folder(p)
+        if not getattr(p, "outpath_clips", None) and getattr(p, "is_api", False) and p.do_not_save_samples:
             self._folder = self._temporary = Path(tempfile.mkdtemp(prefix="motion-"))
-        else:
-            self._folder = Path(p.outpath_samples or shared.opts.outdir_txt2img_samples) / FOLDER_NAME
         check_output_folder(self._folder, estimate_clip_bytes(settings.num_frames * p.n_iter, *_final_size(p)))
+
+    @property
+    def folder(self) -> Path:
+        """Where the clips go, or would go if the request kept them: the folder outlives the request."""
+        return self._lasting
 
     def begin_early_frames(self) -> EarlyFrames | None:
         """A place for the next clip's frames as they are decoded; None where a crash would lose the folder too."""
@@ -182,6 +184,12 @@ class ClipOutput:
         processed.images[:0] = images
         processed.infotexts[:0] = infotexts
         processed.index_of_first_image += len(items)
+
+
+def _lasting_folder(p: Any) -> Path:
+    if getattr(p, "outpath_clips", None):
+        return Path(p.outpath_clips)
+    return Path(p.outpath_samples or shared.opts.outdir_txt2img_samples) / FOLDER_NAME
 
 
 def selected_script(p: Any) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from modules import processing, shared
 from torch import Tensor
 
@@ -25,7 +26,9 @@ from motion.host.freeinit import FreeInitSampling
 from motion.host.module_files import LoadedModule, ModelFiles
 from motion.host.prompt_tags import requests_in_field, take_tags_from_prompts
 from motion.host.prompt_travel import PromptTravel, guidance_ratios, set_off_from_styles
+from motion.host.resume import clip_record
 from motion.host.sample_hook import set_generation
+from motion.injection.call_record import CallRecord
 from motion.injection.inject import matching_sites
 from motion.injection.motion_lora import check_motion_lora
 from motion.noise.freeinit import FreeInit
@@ -58,6 +61,8 @@ class ClipGeneration:
         self._travel = PromptTravel(settings.num_frames, settings.prompt_interpolation, settings.closed_loop)
         self._guidance_ratios: tuple[float, ...] | None = None
         self._lcm_original_steps: int | None = None
+        self._weight_files: list[Path] = []
+        self._record: CallRecord | None = None
         self._has_sampled = False
         self._request_changes = ExitStack()
 
@@ -167,6 +172,20 @@ class ClipGeneration:
             self._free_init = FreeInitSampling(p, free_init, host, self._session.begin_sampling)
         spread_seeds(p, settings, self._session.plan)
         self._describe(" ".join(request.tag for request in requests))
+        if settings.resume:
+            self._weight_files = self._files_of([request.name for request in requests])
+            # Web UIs encode img2img's picture next, with noise of torch's global generator; it must be the same again.
+            torch.manual_seed(int(p.all_seeds[0]))
+
+    def _files_of(self, loras: list[str]) -> list[Path]:
+        """The request's weight files that the infotext tells by their names only."""
+        settings, find = self._settings, self._files.find
+        adapters = [find("domain_adapter", settings.domain_adapter)] if settings.domain_adapter else []
+        return [
+            find("motion_module", settings.motion_module),
+            *(find("motion_lora", name) for name in loras),
+            *adapters,
+        ]
 
     def _check_frames(self) -> None:
         """Refuse a batch that is not one clip's frames."""
@@ -248,12 +267,16 @@ class ClipGeneration:
             raise InjectionError("The web UI skipped this extension's `process` hook. Please report this.")
         self._check_prompts()
         self._output.flush()
+        self._discard_record()
+        if self._settings.resume:
+            infotext = self._infotext_of(0, always=True)
+            self._record = clip_record(self._p, self._output.folder, infotext, self._weight_files)
         with ExitStack() as stack:
             if self._guidance_ratios is not None and self._host is not None:
                 stack.enter_context(self._host.frame_guidance(self._guidance_ratios))
             stack.callback(setattr, shared.state, "textinfo", shared.state.textinfo)
             shared.state.textinfo = f"Motion: {self._session.describe_windows()}"
-            stack.enter_context(self._session.applied())
+            stack.enter_context(self._session.applied(self._record))
             if self._free_init is not None:
                 stack.enter_context(self._free_init.applied())
             samples = original(*args, **kwargs)
@@ -268,10 +291,20 @@ class ClipGeneration:
         )
         return decoding.decode(samples)
 
-    def _infotext_of(self, index: int) -> str:
+    def _discard_record(self) -> None:
+        """The clip that was sampled last is on disk: what was recorded of it has had its use. After a stop it stays."""
+        record, self._record = self._record, None
+        if record is None:
+            return
+        if shared.state.interrupted or shared.state.skipped:
+            self._p.comment("Motion: stopped; the same request with the same seed, run again, goes on from there.")
+        else:
+            record.discard()
+
+    def _infotext_of(self, index: int, always: bool = False) -> str:
         """Infotext of a frame of the batch at hand, where the user wants one in pictures."""
         p = self._p
-        if not shared.opts.enable_pnginfo:
+        if not shared.opts.enable_pnginfo and not always:
             return ""
         infotext: str = processing.create_infotext(
             p, p.prompts, p.seeds, p.subseeds, index=index, all_negative_prompts=p.negative_prompts
@@ -327,6 +360,7 @@ class ClipGeneration:
         try:
             if self._output is not None and self._has_sampled:
                 self._output.finish()
+                self._discard_record()
         except Exception as error:
             self._keep_error(error)
         try:

@@ -123,6 +123,8 @@ class Pipeline:
             settings = RenderSettings.from_mapping(settings)
         with ExitStack() as stack:
             kept = output_dir is not None
+            if settings.clip.resume and not kept:
+                raise SettingsError("`resume` needs an `output_dir` that outlives the run, got none. Pass a folder.")
             folder = Path(output_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="motion-frames-")))
             motion = self._motion_settings(settings, keep_files=kept)
             p = self._processing(settings, motion, folder)
