@@ -73,14 +73,15 @@ class ContractProbe(scripts.Script):
         asked = self._pass("process_before_every_sampling", args)
         if asked.get("neighbour_during"):
             STATE.neighbours += faults.neighbour(unet_of(p.sd_model))
+        # A clip is decoded before post_sample; a hires pass comes here twice and needs one fault.
+        if asked.get("raise_in_vae") and not getattr(p, "is_hr_pass", False):
+            faults.fail_decoder(vae_of(p.sd_model))
 
     def before_hr(self, p, *args):
         self._pass("before_hr", args)
 
     def post_sample(self, p, ps, *args):
-        asked = self._pass("post_sample", args)
-        if asked.get("raise_in_vae"):
-            faults.fail_decoder(vae_of(p.sd_model))
+        self._pass("post_sample", args)
 
     def postprocess_batch(self, p, *args, **kwargs):
         if STATE.recorder is not None:
