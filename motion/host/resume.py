@@ -49,7 +49,7 @@ def _fingerprint(p: Any, infotext: str, files: list[Path]) -> str:
         infotext,
         list(map(str, p.all_negative_prompts)),
         list(map(int, p.seeds)),
-        list(map(int, p.subseeds)),
+        list(map(int, p.subseeds)) if p.subseed_strength else None,  # else web UIs draw them anew, and for nothing
         _plain(list(p.script_args or ())),
         list(getattr(p, "init_images", None) or ()),
         getattr(p, "image_mask", None),
