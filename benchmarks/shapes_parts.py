@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.shapes_clips import Case, ClipMaker, Frames
 from motion.training.shapes import (
@@ -23,6 +24,8 @@ from motion.training.shapes import (
 )
 from motion.training.shapes_degradation import watermark_score
 from motion.training.shapes_judge import Scores, judge_clip, judge_still, score_seen, score_text_clip
+
+Floats = npt.NDArray[np.float64]
 
 PARTS_OF_A_CAPTION = ("colour", "shape", "background", "direction", "motion", "camera")
 LORA_WEIGHTS = (1.0, 0.5, 0.0, -1.0)
@@ -102,30 +105,48 @@ def still_rows(maker: ClipMaker, count: int) -> Iterator[Row]:
 
 
 def lora_rows(maker: ClipMaker, count: int) -> Iterator[Row]:
-    """What the camera does under motion LoRAs; leftwards in pixels a frame, zoom in percent a frame."""
-    pan = {weight: camera(maker, count, pan=weight)[0] for weight in LORA_WEIGHTS}
-    zoom = {weight: camera(maker, count, zoom=weight)[1] for weight in LORA_WEIGHTS}
-    for name, label, amounts in (
-        ("pan_left", "camera leftwards, pixels a frame", pan),
-        ("zoom_in", "zooming in, % a frame", zoom),
-    ):
-        for weight, amount in amounts.items():
-            yield Row(f"{name}_{weight:g}", f"motion LoRA {name} at {weight:g}: {label}", float(amount.mean()))
-        means = [float(amount.mean()) for amount in amounts.values()]
-        ordered = all(first > second for first, second in itertools.pairwise(means))
-        yield Row(f"{name}_order", f"motion LoRA {name}: the means are in this order", ordered, True)
-        yield Row(f"{name}_flips", f"motion LoRA {name}: sign flipped at -1", means[0] > 0 > means[-1], True)
-    flips = [(amounts[1.0] > 0) & (amounts[-1.0] < 0) for amounts in (pan, zoom)]
+    """What the camera does under motion LoRAs, as the background tells and as the shape does, which is at rest."""
+    pan = {weight: camera(maker, count, pan=weight) for weight in LORA_WEIGHTS}
+    zoom = {weight: camera(maker, count, zoom=weight) for weight in LORA_WEIGHTS}
+    flips = []
+    leftwards, inwards = "camera leftwards, pixels a frame", "zoom, % a frame"
+    for name, label, seen in (("pan_left", leftwards, pan), ("zoom_in", inwards, zoom)):
+        for told_by in ("background", "shape"):
+            amounts = {weight: getattr(one, f"{name}_{told_by}") for weight, one in seen.items()}
+            means = {weight: float(np.nanmean(amount)) for weight, amount in amounts.items()}
+            title = f"motion LoRA {name}, told by the {told_by}"
+            for weight, mean in means.items():
+                yield Row(f"{name}_{told_by}_{weight:g}", f"{title}, at {weight:g}: {label}", mean)
+            ordered = all(first > second for first, second in itertools.pairwise(means.values()))
+            yield Row(f"{name}_{told_by}_order", f"{title}: the means are in this order", ordered, True)
+            yield Row(f"{name}_{told_by}_flips", f"{title}: sign flipped at -1", means[1.0] > 0 > means[-1.0], True)
+            flips.append((amounts[1.0] > 0) & (amounts[-1.0] < 0))
     yield Row("lora_sign", "clips whose camera turns round from 1 to -1", float(np.mean(flips)))
-    both = [float(amount.mean()) for amount in camera(maker, count, pan=1.0, zoom=1.0)]
-    yield Row("both_pan", "both motion LoRAs at 1: camera leftwards, pixels a frame", both[0])
-    yield Row("both_zoom", "both motion LoRAs at 1: zooming in, % a frame", both[1])
-    adds = both[0] > pan[1.0].mean() / 2 > 0 and both[1] > zoom[1.0].mean() / 2 > 0
-    yield Row("loras_add", "two motion LoRAs add: more than half of either alone", bool(adds), True)
+    both = camera(maker, count, pan=1.0, zoom=1.0)
+    adds = True
+    for name, label, alone in (("pan_left", leftwards, pan), ("zoom_in", inwards, zoom)):
+        found, least = (float(np.nanmean(getattr(one, f"{name}_shape"))) for one in (both, alone[1.0]))
+        yield Row(f"both_{name}", f"both motion LoRAs at 1, told by the shape: {label}", found)
+        adds = adds and found > least / 2 > 0
+    yield Row("loras_add", "two motion LoRAs add: more than half of either alone", adds, True)
 
 
-def camera(maker: ClipMaker, count: int, pan: float = 0.0, zoom: float = 0.0) -> tuple[Frames, Frames]:
-    """How far the camera goes left, and how far it zooms in, of each seed; captions of resting shapes."""
+@dataclass(frozen=True)
+class CameraSeen:
+    """What the camera does in each clip: pixels a frame to the left, and zoom in percent a frame.
+
+    The shape of these clips is at rest, so that its way over the screen and its growth are the camera's doing; NaN
+    where no shape is seen.
+    """
+
+    pan_left_background: Floats
+    pan_left_shape: Floats
+    zoom_in_background: Floats
+    zoom_in_shape: Floats
+
+
+def camera(maker: ClipMaker, count: int, pan: float = 0.0, zoom: float = 0.0) -> CameraSeen:
+    """Clips of resting shapes, one of each seed, under motion LoRAs of these weights."""
     named = [("pan-left", pan), ("zoom-in", zoom)]
     tags = " ".join(f"<lora:shapes-{name}:{weight:g}>" for name, weight in named if weight)
     group = "-".join(["lora-v2", *(f"{name}-{weight:g}" for name, weight in named if weight)])
@@ -134,8 +155,13 @@ def camera(maker: ClipMaker, count: int, pan: float = 0.0, zoom: float = 0.0) ->
         asked = sample_asked(scene_rng(_RESTING_SEED, seed), split="all", two_shapes=False, motion="", camera="")
         cases.append(Case(group, seed, describe(asked), "v2", loras=tags))
     seen = [judge_clip(clip) for clip in maker.clips(cases)]
-    left = np.asarray([-one.camera_velocity[0] for one in seen])
-    return left, np.asarray([100 * math.expm1(one.camera_zoom) for one in seen])
+    shapes = [one.shapes[0] if one.shapes else None for one in seen]
+    return CameraSeen(
+        np.asarray([-one.camera_velocity[0] for one in seen]),
+        np.asarray([math.nan if shape is None else shape.velocity[0] for shape in shapes]),
+        np.asarray([100 * math.expm1(one.camera_zoom) for one in seen]),
+        np.asarray([math.nan if shape is None else 100 * math.expm1(shape.growth) for shape in shapes]),
+    )
 
 
 def adapter_rows(maker: ClipMaker, count: int) -> Iterator[Row]:

@@ -23,8 +23,8 @@ _ROWS = (
     ("motion_module",),
     ("num_frames", "fps"),
     ("formats", "loop_count"),
-    ("motion_scale", "motion_start", "motion_end"),
-    ("motion_scale_frames",),
+    ("motion_scale", "motion_scale_frames"),
+    ("motion_start", "motion_end"),
 )
 _WINDOW_ROWS = (
     ("context_length", "context_overlap", "context_stride"),
