@@ -49,6 +49,8 @@ class DenoisingSettings:
             frequent.
         schedules: noise schedules, one of which is taken for each clip.
         both_ways: every other clip is played backwards, and the stage's branches are told to count as -1 for it.
+        graded: the data set's "clips" are pairs of a still as it is and as it should look; each is mixed from the two
+            at a strength by chance, at which the stage's branches count: their strength is then that of the look.
     """
 
     batch_size: int
@@ -59,6 +61,7 @@ class DenoisingSettings:
     noise_bias: float = 1.0
     schedules: tuple[BetaSchedule, ...] = (SD15_SCHEDULE,)
     both_ways: bool = False
+    graded: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,15 @@ class DenoisingTask:
         stage: what is trained.
 
     Raises:
-        SettingsError: `settings` play clips both ways, and the stage trains a whole module, which has no opposite.
+        SettingsError: `settings` weigh branches, and the stage trains a whole module.
     """
 
     def __init__(
         self, unet: nn.Module, contexts: Contexts, bank: LatentBank, settings: DenoisingSettings, stage: Stage
     ) -> None:
-        if settings.both_ways and stage.weigh is None:
-            raise SettingsError(f"`both_ways` is for low-rank branches, the stage trains a {stage.name}. Turn it off.")
+        for name in ("both_ways", "graded"):
+            if getattr(settings, name) and stage.weigh is None:
+                raise SettingsError(f"`{name}` is for low-rank branches, the stage trains a {stage.name}. Turn it off.")
         self._unet = unet
         self._contexts = contexts
         self._bank = bank
@@ -126,10 +130,10 @@ class DenoisingTask:
         """Weighed error of one batch, inside `applied()`."""
         settings = self._settings
         clean, captions = self._bank.draw(random.choices, settings.batch_size, settings.unconditional_share)
-        if settings.both_ways and self._stage.weigh is not None:
-            weights = _alternating(len(clean), random)
+        if self._stage.weigh is not None and (settings.both_ways or settings.graded):
+            weights = _strengths(len(clean), random) if settings.graded else _alternating(len(clean), random)
             self._stage.weigh(weights)
-            clean = torch.where(weights[:, None, None, None, None] < 0, clean.flip(1), clean)
+            clean = (_mixed if settings.graded else _played)(clean, weights[:, None, None, None, None])
         num_frames = clean.shape[1]
         timesteps = self._draw_timesteps(len(clean), random)
         table = torch.from_numpy(random.choices.integers(len(self._tables), size=len(clean)))
@@ -171,6 +175,7 @@ class DenoisingTask:
             "noise_bias": settings.noise_bias,
             "schedules": [repr(schedule) for schedule in settings.schedules],
             "both_ways": settings.both_ways,
+            "graded": settings.graded,
             **self._stage.facts,
         }
 
@@ -195,3 +200,18 @@ def _alternating(count: int, random: StepRandom) -> Tensor:
     weights = torch.ones(count)
     weights[int(random.choices.integers(2)) :: 2] = -1.0
     return weights
+
+
+def _played(clips: Tensor, weights: Tensor) -> Tensor:
+    """Clips `b f c h w`, those of a negative weight backwards."""
+    return torch.where(weights < 0, clips.flip(1), clips)
+
+
+def _strengths(count: int, random: StepRandom) -> Tensor:
+    """Strengths from 0 to 1, `b`, two thirds on average: a weak one has little to teach."""
+    return 1 - torch.rand(count, generator=random.tensors).square()
+
+
+def _mixed(pairs: Tensor, strengths: Tensor) -> Tensor:
+    """Stills `b 1 c h w` from pairs `b 2 c h w`."""
+    return torch.lerp(pairs[:, :1], pairs[:, 1:], strengths)

@@ -17,12 +17,12 @@ FRAMES_PER_CLIP = 4
 DEGRADED_SHARE = 0.25
 
 
-def draw_frames(rng: np.random.Generator, count: int) -> Frames:
+def draw_frames(rng: np.random.Generator, count: int, frames_per_clip: int = FRAMES_PER_CLIP) -> Frames:
     """`count` frames `n h w 3` of the training split, a few from each clip, a quarter of the clips degraded."""
     parts = []
-    for _ in range(-(-count // FRAMES_PER_CLIP)):
+    for _ in range(-(-count // frames_per_clip)):
         clip = render(sample_scene(rng))
-        chosen = clip[rng.choice(len(clip), FRAMES_PER_CLIP, replace=False)]
+        chosen = clip[rng.choice(len(clip), frames_per_clip, replace=False)]
         parts.append(degraded(chosen, rng) if rng.random() < DEGRADED_SHARE else chosen)
     frames: Frames = np.concatenate(parts)[:count]
     return frames
@@ -57,11 +57,11 @@ def clips(seed: int, count: int, *, is_degraded: bool = False) -> Iterator[Capti
         yield CaptionedClip(degraded(frames, rng) if is_degraded else frames, _captions(scene, rng))
 
 
-def degraded_stills(seed: int, count: int) -> Iterator[CaptionedClip]:
-    """As `stills`, but each looks like a frame of a web video."""
+def graded_stills(seed: int, count: int) -> Iterator[CaptionedClip]:
+    """As `stills`, each followed by itself as a frame of a web video: two "frames"."""
     for index, still in enumerate(stills(seed, count)):
         rng = scene_rng(seed + 1, index)
-        yield CaptionedClip(degraded(still.frames, rng), still.captions)
+        yield CaptionedClip(np.concatenate([still.frames, degraded(still.frames, rng)]), still.captions)
 
 
 def camera_clips(seed: int, count: int, camera: str) -> Iterator[CaptionedClip]:

@@ -63,6 +63,7 @@ class StageRecipe:
         velocity_share: of the denoising stages, see `DenoisingSettings`.
         noise_bias: the same.
         both_ways: the same.
+        graded: the same.
     """
 
     trainer: TrainerSettings
@@ -73,6 +74,7 @@ class StageRecipe:
     velocity_share: float = 1.0
     noise_bias: float = 1.0
     both_ways: bool = False
+    graded: bool = False
 
 
 STAGES: Mapping[str, StageRecipe] = MappingProxyType(
@@ -107,12 +109,13 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             velocity_share=0.25,
         ),
         "adapter": StageRecipe(
-            TrainerSettings(steps=3000, learning_rate=4e-3, weight_decay=0.0, seed=3),
+            TrainerSettings(steps=2500, learning_rate=4e-3, weight_decay=0.0, seed=3),
             batch_size=32,
             clips=2_000,
             data_seed=30,
             needs=("image",),
             velocity_share=0.25,
+            graded=True,
         ),
         "decoder": StageRecipe(
             TrainerSettings(

@@ -34,7 +34,7 @@ from motion.training.motion_stages import adapter_stage, lora_stage, module_stag
 from motion.training.preview import Preview, draw_sheet
 from motion.training.run_folder import RunFolder
 from motion.training.shapes import WORDS
-from motion.training.shapes_data import camera_clips, captions, clips, degraded_stills, draw_frames, stills
+from motion.training.shapes_data import camera_clips, captions, clips, draw_frames, graded_stills, stills
 from motion.training.text import CachedContexts
 from motion.training.text_stage import FILE_NAME as TEXT_FILE
 from motion.training.text_stage import TextTask, load_encoder
@@ -166,7 +166,7 @@ def adapter_task(folder: ShapesFolder) -> TrainingTask:
     def make(sheet: Callable[[], Image.Image | None]) -> Stage:
         return adapter_stage(frozen.unet, recipe.ADAPTER_RANK, sheet, recipe.ADAPTER_FILE, settings.trainer.seed)
 
-    drawn = degraded_stills(settings.data_seed, settings.clips)
+    drawn = graded_stills(settings.data_seed, settings.clips)
     schedules = (recipe.IMAGE_SCHEDULE, recipe.MOTION_SCHEDULE)
     preview = Preview(STILL_CAPTIONS, 1, recipe.LATENT_SIZE, recipe.IMAGE_SCHEDULE)
     return _frozen_task(folder, "adapter", frozen, drawn, schedules, preview, make)
@@ -175,7 +175,8 @@ def adapter_task(folder: ShapesFolder) -> TrainingTask:
 def decoder_task(folder: ShapesFolder) -> TrainingTask:
     """Stage "decoder": the finished checkpoint, in which everything but the decoder is the image stage's."""
     autoencoder, batch_size = _frozen(folder).autoencoder, recipe.STAGES["decoder"].batch_size
-    return DecoderTask(autoencoder, folder.checkpoint, recipe.NAME, draw_frames, batch_size=batch_size)
+    draw = partial(draw_frames, frames_per_clip=1)  # batches are small: all different, they teach more
+    return DecoderTask(autoencoder, folder.checkpoint, recipe.NAME, draw, batch_size=batch_size)
 
 
 def module_task(folder: ShapesFolder, name: str, config: MotionModuleConfig, file_name: str) -> TrainingTask:
@@ -246,6 +247,7 @@ def _denoising(name: str, schedules: tuple[BetaSchedule, ...]) -> DenoisingSetti
         velocity_share=stage.velocity_share,
         noise_bias=stage.noise_bias,
         both_ways=stage.both_ways,
+        graded=stage.graded,
     )
 
 

@@ -172,9 +172,31 @@ def test_a_single_clip_goes_either_way():
     assert {weights.item() for weights in told} == {1.0, -1.0}
 
 
-def test_both_ways_are_refused_where_nothing_has_an_opposite():
-    with pytest.raises(SettingsError, match=r"`both_ways` is for low-rank branches, the stage trains a test"):
-        make_task(clips(), both_ways=True)
+@pytest.mark.parametrize("name", ["both_ways", "graded"])
+def test_weights_are_refused_where_there_are_no_branches(name):
+    with pytest.raises(SettingsError, match=rf"`{name}` is for low-rank branches, the stage trains a test"):
+        make_task(clips(), **{name: True})
+
+
+def test_graded_stills_are_mixed_at_the_strength_at_which_the_branches_count():
+    """Black and white pairs: what is seen tells the mixture, noise aside."""
+    told, pairs = [], torch.tensor([-2.0, 2.0])[None, :, None, None, None].expand(COUNT, 2, 4, 32, 32)
+    network = Recorder()
+    stage = Stage("branches", {}, nullcontext, lambda: None, lambda f: [], {}, told.append)
+    bank = LatentBank(pairs, ((CAPTIONS[0],),) * COUNT)
+    task = DenoisingTask(network, known_contexts(), bank, DenoisingSettings(COUNT, graded=True), stage)
+    for step in range(20):
+        task.loss(StepRandom.of(0, step))
+        noisy, timesteps, _ = network.seen
+        assert noisy.shape == (COUNT, 4, 32, 32)
+        share = scheduler().alphas_cumprod[timesteps]
+        for found, weight, part in zip(noisy.mean(dim=(1, 2, 3)), told[-1], share, strict=True):
+            if part > 0.5:
+                assert found / part.sqrt() == pytest.approx(4 * weight - 2, abs=0.2)
+    strengths = torch.stack(told)
+    assert strengths.min() < 0.2
+    assert strengths.max() <= 1
+    assert strengths.mean() == pytest.approx(2 / 3, abs=0.1)
 
 
 def test_contexts_are_those_of_the_captions_and_some_are_left_out():
