@@ -23,11 +23,13 @@ class _YamlForm:
         title: the family in messages.
         unet: key of the UNet's settings among the model's.
         model: settings of the model as a whole that every checkpoint of this family was trained with.
+        predicts_v: checkpoints of this family predict v.
     """
 
     title: str
     unet: str
     model: Mapping[str, Any]
+    predicts_v: bool = False
 
 
 _FORMS: Mapping[str, _YamlForm] = MappingProxyType(
@@ -44,10 +46,16 @@ _FORMS: Mapping[str, _YamlForm] = MappingProxyType(
             },
         ),
         "sdxl": _YamlForm("an SDXL checkpoint", "network_config", {"scale_factor": 0.13025}),
+        "svd": _YamlForm(
+            "a Stable Video Diffusion checkpoint", "network_config", {"scale_factor": 0.18215}, predicts_v=True
+        ),
     }
 )
 _UNET = ("in_channels", "out_channels", "model_channels", "channel_mult", "num_res_blocks", "context_dim")
 """What a yaml says of the UNet that its tensors say too; both must agree."""
+
+_NUM_FRAMES = ("sampler_config", "params", "guider_config", "params", "num_frames")
+"""Where sgm's yamls say it: guidance differs from frame to frame."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,12 @@ class CheckpointYaml:
     Attributes:
         unet: settings of its UNet.
         text_folder: folder of its text encoder; None for CLIP's own vocabulary.
+        num_frames: frames of a clip in its training; None where it doesn't say.
     """
 
     unet: Mapping[str, Any]
     text_folder: Path | None
+    num_frames: int | None = None
 
 
 def read_yaml(path: Path, base: str) -> CheckpointYaml:
@@ -68,7 +78,7 @@ def read_yaml(path: Path, base: str) -> CheckpointYaml:
 
     Args:
         path: the yaml.
-        base: family of the checkpoint, "sd15" or "sdxl".
+        base: family of the checkpoint, "sd15", "sdxl" or "svd".
 
     Raises:
         CheckpointError: it can't be read, or describes another kind of model.
@@ -90,12 +100,15 @@ def read_yaml(path: Path, base: str) -> CheckpointYaml:
         if model.get(name, expected) != expected:
             reason = f"`{name}` must be {expected} for {form.title}, got {model[name]}."
             raise CheckpointError(path, reason, "Choose another checkpoint.")
-    if _predicts_v(model):
+    if _predicts_v(model) and not form.predicts_v:
         reason = f"Its denoiser predicts v, {form.title} that does so is not yet supported."
         raise CheckpointError(path, reason, "Choose a checkpoint that predicts noise.")
     heads = {name: _read_heads(unet, name, path) for name in ("num_heads", "num_head_channels")}
     version = _nested(model, "cond_stage_config", "params", "version")
-    return CheckpointYaml({**unet, **heads}, find_text_folder(version, path))
+    num_frames = _nested(model, *_NUM_FRAMES)
+    if num_frames is not None and (not isinstance(num_frames, int) or num_frames < 1):
+        raise CheckpointError(path, f"`num_frames` must be a positive integer, got {num_frames!r}.", "Correct it.")
+    return CheckpointYaml({**unet, **heads}, find_text_folder(version, path), num_frames)
 
 
 def check_yaml(settings: Mapping[str, Any], unet: UNetConfig, path: Path) -> None:

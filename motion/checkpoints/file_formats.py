@@ -15,6 +15,7 @@ _INTO_CHECKPOINTS = "Put it into the web UI's folder models/Stable-diffusion and
 _INTO_LORAS = "Put it into the web UI's folder models/Lora and name it in the prompt: <lora:name:1>."
 _INTO_CONTROLNETS = "Put it into the folder of the ControlNet extension and choose it there."
 _INTO_AUTOENCODERS = "Put it into the web UI's folder models/VAE and choose it there."
+_INTO_VIDEO = "Choose it as the weights of image to video."
 _BESIDE_A_MODULE = "It adds to a motion module; it does not replace one."
 _NOT_YET = "which is not yet supported"
 
@@ -78,12 +79,17 @@ def _is_unet_alone(shapes: Shapes) -> bool:
     ldm = _UNET_INPUT in shapes or "input_blocks.0.0.weight" in shapes
     diffusers = "conv_in.weight" in shapes and _some_key(shapes, r"^down_blocks\.") and not _names_motion(shapes)
     others = _some_key(shapes, _ANY_TEXT) or _some_key(shapes, r"\.time_stack\.") or _is_control(shapes)
-    return (ldm or diffusers) and not others
+    return (ldm or diffusers) and not others and not _is_svd_part(shapes)
+
+
+def _is_svd_part(shapes: Shapes) -> bool:
+    """The UNet, or the autoencoder with layers over frames, as diffusers writes them."""
+    return _some_key(shapes, r"^(?:decoder\.)?(?:down|up)_blocks\.\d+\.resnets\.\d+\.temporal_res_block\.")
 
 
 def _is_autoencoder(shapes: Shapes) -> bool:
     alone = "decoder.conv_in.weight" in shapes or "first_stage_model.decoder.conv_in.weight" in shapes
-    return alone and _UNET_INPUT not in shapes
+    return alone and _UNET_INPUT not in shapes and not _is_svd_part(shapes)
 
 
 def _is_camera_control(shapes: Shapes) -> bool:
@@ -177,7 +183,15 @@ OTHER_FORMATS: tuple[FileFormat, ...] = (
         "a Stable Video Diffusion checkpoint",
         "svd",
         lambda shapes: _some_key(shapes, r"^model\.diffusion_model\..*\.time_stack\."),
-        refusal=_NOT_YET,
+        remedy=_INTO_VIDEO,
+        usable=True,
+    ),
+    FileFormat(
+        "svd_part",
+        "a part of a Stable Video Diffusion folder",
+        "unknown",
+        _is_svd_part,
+        remedy="Choose the folder that holds `unet`, `vae` and `image_encoder` as the weights of image to video.",
     ),
     FileFormat(
         "sd1",

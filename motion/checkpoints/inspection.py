@@ -20,6 +20,7 @@ from motion.checkpoints.motion_families import FAMILIES_WITH_MIDDLE, MOTION_FAMI
 from motion.checkpoints.motion_file import MotionHeader, read_motion, refuse_as_motion
 from motion.checkpoints.motion_lora_base import UnknownBaseError, changes_middle, read_base
 from motion.checkpoints.motion_lora_file import motion_lora_layers
+from motion.checkpoints.svd_file import derive_svd_config
 from motion.checkpoints.weight_file import read_header
 from motion.errors import CheckpointError
 
@@ -43,7 +44,8 @@ class Inspection:
         base_unknown: why a motion LoRA's content can't tell its base; None for everything else.
         made_for: ids of the families that a motion LoRA was made for, where its content tells; a module of another
             family of its base takes it too, less the parts that it has no layers for.
-        num_frames_trained: frames of a clip in the training of a motion module, the window to work in.
+        num_frames_trained: frames of a clip in the training of a motion module, the window to work in, or of Stable
+            Video Diffusion.
         max_frames: rows of its position table, the longest clip without windows.
         widths: channels per down level.
         parameters: learned numbers in the file; position tables don't count.
@@ -178,7 +180,7 @@ def _report_other(common: _Common, found: FileFormat | None) -> Inspection:
         title = "a file of an unknown kind" if found is None else found.title
         return common.report(kind, title, base=found and found.base, reason=reason)
     try:
-        facts = _read_low_rank(common, found)
+        facts = _read_svd(common) if found.kind == "svd" else _read_low_rank(common, found)
     except CheckpointError as error:
         return common.report(found.kind, found.title, base=found.base, reason=_explain(error))
     return common.report(found.kind, found.title, usable=True, **facts)
@@ -199,6 +201,17 @@ def _read_low_rank(common: _Common, found: FileFormat) -> dict[str, Any]:
     except UnknownBaseError as error:
         return {"base_unknown": str(error)}
     return {"base": base, "made_for": FAMILIES_WITH_MIDDLE if changes_middle(layers) else ()}
+
+
+def _read_svd(common: _Common) -> dict[str, Any]:
+    """Fields of the report on Stable Video Diffusion.
+
+    Raises:
+        CheckpointError: loading it would fail.
+    """
+    config = derive_svd_config(common.shapes, common.path)
+    widths = tuple(factor * config.unet.model_channels for factor in config.unet.channel_mult)
+    return {"num_frames_trained": config.num_frames, "widths": widths}
 
 
 def _report_motion(common: _Common, header: MotionHeader) -> Inspection:

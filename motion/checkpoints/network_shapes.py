@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
 from motion.models.autoencoder import AutoencoderConfig
 from motion.models.clip_text import ClipTextEncoderConfig
+from motion.models.clip_vision import ClipImageEncoderConfig
 from motion.models.unet import UNetConfig
 
 Shape = tuple[int, ...]
@@ -16,6 +18,7 @@ SD1_HEADS = 8
 LINEAR_HEAD_CHANNELS = 64
 """Channels of a head in SD2 and SDXL, the families with linear projections around their transformers."""
 CLIP_HEAD_CHANNELS = 64
+VIT_H_WIDTH = 1280
 
 
 def derive_unet_config(
@@ -74,6 +77,8 @@ def _unet_levels(shapes: Shapes) -> tuple[list[int], list[int], list[int]]:
 def derive_autoencoder_config(shapes: Shapes) -> AutoencoderConfig:
     """Configuration of an autoencoder from its shapes, under the keys of `first_stage_model.` without that prefix.
 
+    SVD's, which has no convolution between latents and decoder, is read from the one behind the encoder.
+
     Raises:
         KeyError: a tensor that the shape is read from is missing.
         ValueError: widths that are no multiples of the first one.
@@ -84,6 +89,7 @@ def derive_autoencoder_config(shapes: Shapes) -> AutoencoderConfig:
     widths = [shapes[f"decoder.up.{level}.block.0.conv1.weight"][0] for level in levels]
     if any(width % base for width in widths):
         raise ValueError(f"Levels of {widths} channels are no autoencoder of a known layout.")
+    has_both = "post_quant_conv.weight" in shapes
     return AutoencoderConfig(
         ch=base,
         ch_mult=tuple(width // base for width in widths),
@@ -91,7 +97,7 @@ def derive_autoencoder_config(shapes: Shapes) -> AutoencoderConfig:
         z_channels=shapes["decoder.conv_in.weight"][1],
         in_channels=in_channels,
         out_ch=shapes["decoder.conv_out.weight"][0],
-        embed_dim=shapes["post_quant_conv.weight"][1],
+        embed_dim=shapes["post_quant_conv.weight"][1] if has_both else shapes["quant_conv.weight"][0] // 2,
     )
 
 
@@ -119,6 +125,34 @@ def derive_text_encoder_config(shapes: Shapes, *, hidden_act: str = "quick_gelu"
         max_positions=shapes[prefix + "embeddings.position_embedding.weight"][0],
         hidden_act=hidden_act,
         projection_size=shapes.get("transformer.text_projection.weight", (None,))[0],
+    )
+
+
+def derive_image_encoder_config(shapes: Shapes, *, num_heads: int | None = None) -> ClipImageEncoderConfig:
+    """Configuration of a CLIP image encoder from its shapes, under keys that begin with "transformer.vision_model.".
+
+    Args:
+        shapes: key -> shape.
+        num_heads: attention heads, which shapes don't tell; None means ViT-H/14's 16 for its width, and heads of 64
+            channels for others.
+
+    Raises:
+        KeyError: a tensor that the shape is read from is missing.
+        ValueError: heads that don't divide the channels.
+    """
+    prefix = "transformer.vision_model."
+    hidden, _, patch, _ = shapes[prefix + "embeddings.patch_embedding.weight"]
+    if num_heads is None:
+        known = hidden == VIT_H_WIDTH
+        num_heads = ClipImageEncoderConfig.num_heads if known else max(1, hidden // CLIP_HEAD_CHANNELS)
+    return ClipImageEncoderConfig(
+        hidden_size=hidden,
+        num_layers=_count(shapes, r"transformer\.vision_model\.encoder\.layers\.(\d+)\."),
+        num_heads=num_heads,
+        intermediate_size=shapes[prefix + "encoder.layers.0.mlp.fc1.weight"][0],
+        image_size=patch * math.isqrt(shapes[prefix + "embeddings.position_embedding.weight"][0] - 1),
+        patch_size=patch,
+        projection_size=shapes["transformer.visual_projection.weight"][0],
     )
 
 

@@ -32,6 +32,7 @@ SITE = "down_blocks.0.motion_modules.0."
 MOTION = {SITE + "temporal_transformer.norm.weight": (320,)}
 SPATIAL = {"conv_in.weight": (320, 4, 3, 3), "down_blocks.0.resnets.0.norm1.weight": (320,)}
 ATTENTION = SITE + "temporal_transformer.transformer_blocks.0.attention_blocks.0."
+SVD_BLOCK = "up_blocks.0.resnets.0.temporal_res_block."
 SPARSE = "controlnet_cond_embedding."
 HAND_MADE = {
     "sd2": {UNET: (320, 4, 3, 3), TEXT2: (1024,)},
@@ -39,6 +40,8 @@ HAND_MADE = {
     "inpainting": {UNET: (320, 9, 3, 3), TEXT1: (768,)},
     "sdxl_inpainting": {UNET: (320, 9, 3, 3), "conditioner.embedders.1.model.ln_final.weight": (1280,)},
     "unet": {UNET: (320, 4, 3, 3)},
+    "svd_part": {"conv_in.weight": (320, 8, 3, 3), SVD_BLOCK + "conv1.weight": (320, 320, 3, 1, 1)},
+    "svd_vae": {"decoder.conv_in.weight": (512, 4, 3, 3), "decoder." + SVD_BLOCK + "conv1.weight": (8, 8, 3, 1, 1)},
     "vae": {"decoder.conv_in.weight": (512, 4, 3, 3)},
     "lora": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 320)},
     "controlnet": {"control_model.input_blocks.0.0.weight": (320, 4, 3, 3)},
@@ -63,6 +66,7 @@ HAND_MADE = {
     "diffusers_unet": {SITE + "norm.weight": (320,), **SPATIAL},
 }
 HAND_MADE_FORMATS = {
+    "svd_vae": "svd_part",
     "inpainting": "special_checkpoint",
     "sdxl_inpainting": "special_checkpoint",
     "vae": "autoencoder",

@@ -37,7 +37,7 @@ OTHERS = {
         "This is a Stable Diffusion 1 checkpoint.*models/Stable-diffusion",
     ),
     "sd_xl_base_1.0": ("checkpoint", "sdxl", False, "This is an SDXL checkpoint.*models/Stable-diffusion"),
-    "svd": ("svd", None, False, "This is a Stable Video Diffusion checkpoint, which is not yet supported"),
+    "svd": ("svd", None, False, "It lacks|a UNet of a known layout|is damaged|channels"),
 }
 VARIANTS = {
     "sparsectrl": ("sparse_control", "a SparseCtrl encoder, which is not yet supported"),
