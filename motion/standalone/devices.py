@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from motion.errors import MotionError
+from motion.models.precision import Precision, choose_precision
 from motion.standalone import host_state, shared
-from motion.standalone.precision import Precision, choose_precision
 
 device: torch.device
 dtype: torch.dtype

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from motion.models.precision import Precision
     from motion.standalone.extensions import Extension
     from motion.standalone.extra_networks import ExtraNetwork
     from motion.standalone.job_state import State
     from motion.standalone.options import OptionInfo, Options
     from motion.standalone.paths import HostPaths
-    from motion.standalone.precision import Precision
     from motion.standalone.script_callbacks import ScriptCallback
     from motion.standalone.script_runner import ScriptRunner
     from motion.standalone.scripts import ScriptClassData

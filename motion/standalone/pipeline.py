@@ -16,10 +16,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from motion.errors import CheckpointError, MotionError, SettingsError
+from motion.models.precision import choose_precision
 from motion.standalone import devices, host_state, jobs, namespace, scripts, sd_models, shared
 from motion.standalone.checkpoint_info import CheckpointInfo
 from motion.standalone.clip import Clip
-from motion.standalone.precision import choose_precision
 from motion.standalone.processing import StableDiffusionProcessingImg2Img, StableDiffusionProcessingTxt2Img
 from motion.standalone.render_settings import RenderSettings
 from motion.standalone.rng import ImageRNG
@@ -64,7 +64,7 @@ class Pipeline:
             checkpoint: Stable Diffusion checkpoint file; `<name>.yaml` beside it is read too.
             motion_module: motion module file; None where each render's settings name one.
             svd: not supported yet.
-            precision: one of `motion.standalone.precision.PRECISIONS`.
+            precision: one of `motion.models.precision.PRECISIONS`.
             data_dir: folder of `models/Lora`, settings and the like; None uses the running host's, or else the
                 defaults and no folder.
 

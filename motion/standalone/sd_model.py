@@ -12,10 +12,10 @@ from torch import nn
 from motion.checkpoints.stable_diffusion import StableDiffusionFile
 from motion.injection.beta_schedule import alphas_cumprod, betas
 from motion.models.autoencoder import AutoencoderKL, DiagonalGaussian
+from motion.models.precision import Precision
 from motion.models.unet import UNetModel
 from motion.protocols import BetaSchedule
 from motion.standalone import shared
-from motion.standalone.precision import Precision
 from motion.standalone.text.conditioner import PromptConditioner, TextConditioner
 from motion.standalone.text.prompt_parser import Cond
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from motion.checkpoints.stable_diffusion import StableDiffusionFile
+from motion.models.precision import Precision
 from motion.models.unet import UNetModel
 from motion.standalone import shared
-from motion.standalone.precision import Precision
 from motion.standalone.sd_model import SdModel
 from motion.standalone.text.prompt_parser import DictWithShape
 from motion.standalone.text.sdxl_conditioner import PictureSizes, SdxlConditioner

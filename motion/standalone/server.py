@@ -15,12 +15,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from motion.errors import SettingsError
+from motion.models.precision import choose_precision
 from motion.standalone import devices, namespace, page, paths, script_callbacks, scripts, sd_models
 from motion.standalone.api import add_api
 from motion.standalone.demo_files import copy_demo_files
 from motion.standalone.local_page import LocalPage
 from motion.standalone.pipeline import EXTENSION_FOLDER
-from motion.standalone.precision import choose_precision
 from motion.standalone.request_guard import RequestGuard
 
 _CONCURRENT_EVENTS = 8

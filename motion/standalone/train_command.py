@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from motion.errors import SettingsError
-from motion.standalone.precision import choose_precision
+from motion.models.precision import choose_precision
 from motion.standalone.train_bar import TrainBar
 from motion.standalone.train_flags import MOTION_LORA
 from motion.standalone.train_lora import train_motion_lora

@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 from PIL import Image
 
+from motion.models.precision import choose_precision
 from motion.standalone import devices, namespace, server, shared
 from motion.standalone.pipeline import EXTENSION_FOLDER
-from motion.standalone.precision import choose_precision
 from tests.demo_host import made_files
 
 SMALL = {"prompt": "a lighthouse", "steps": 2, "width": 64, "height": 64, "seed": 5, "sampler_name": "Euler"}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from motion.models.precision import choose_precision
 from motion.standalone import devices, infotext, namespace, script_base, shared
-from motion.standalone.precision import choose_precision
 from tests import random_weights
 from tests.standalone.tiny_host import run, runner_of, txt2img
 

@@ -11,9 +11,9 @@ from motion.checkpoints.text_folder import CLIP_NAME, FOLDER_PLACEHOLDER
 from motion.errors import CheckpointError
 from motion.models.clip_text import ClipTextEncoder
 from motion.models.clip_tokenizer import ClipTokenizer
+from motion.models.precision import choose_precision
 from motion.standalone import devices, namespace, sd_models, shared
 from motion.standalone.checkpoint_info import CheckpointInfo
-from motion.standalone.precision import choose_precision
 from tests import random_weights
 from tests.text_folders import write_text_folder
 from tests.weights_recipe import fill

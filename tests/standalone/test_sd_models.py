@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from motion.errors import CheckpointError
+from motion.models.precision import choose_precision
 from motion.standalone import devices, namespace, script_callbacks, sd_models, shared
 from motion.standalone.checkpoint_info import CheckpointInfo
-from motion.standalone.precision import choose_precision
 from motion.standalone.samplers.common import images_tensor_to_samples, single_sample_to_image
 from tests import random_weights
 

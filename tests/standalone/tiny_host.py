@@ -9,10 +9,10 @@ from pathlib import Path
 from motion.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from motion.models.clip_text import ClipTextEncoder, ClipTextEncoderConfig
 from motion.models.clip_tokenizer import ClipTokenizer
+from motion.models.precision import choose_precision
 from motion.models.unet import UNetConfig, UNetModel
 from motion.standalone import devices, namespace, processing, script_base, script_runner, sd_models, shared
 from motion.standalone.checkpoint_info import CheckpointInfo
-from motion.standalone.precision import choose_precision
 from motion.standalone.sd_model import SdModel
 from motion.standalone.text.conditioner import TextConditioner
 from tests.weights_recipe import fill_module

@@ -13,10 +13,10 @@ from motion.checkpoints.stable_diffusion import inspect_checkpoint
 from motion.checkpoints.stable_diffusion_writing import checkpoint_tensors, checkpoint_yaml
 from motion.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from motion.models.clip_text import ClipTextEncoder, ClipTextEncoderConfig
+from motion.models.precision import choose_precision
 from motion.models.unet import UNetConfig, UNetModel
 from motion.standalone import devices, namespace, sd_models
 from motion.standalone.checkpoint_info import CheckpointInfo
-from motion.standalone.precision import choose_precision
 from motion.training.autoencoder_task import SCALE_FACTOR
 from motion.training.denoising import DenoisingSettings, DenoisingTask
 from motion.training.gradient_checks import TrainingError

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from motion.models.precision import choose_precision
 from motion.standalone import devices, namespace
-from motion.standalone.precision import choose_precision
 
 
 @pytest.fixture

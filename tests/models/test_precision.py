@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from motion.errors import SettingsError
+from motion.models.precision import Precision, choose_precision, cpu_multiplies_bf16
 from motion.standalone import devices, namespace, precision
-from motion.standalone.precision import Precision, choose_precision, cpu_multiplies_bf16
 
 
 @pytest.mark.parametrize(
