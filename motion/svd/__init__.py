@@ -1,0 +1,1 @@
+"""Image to video with Stable Video Diffusion: conditions, guidance, sampling, and the pipeline for Python."""
