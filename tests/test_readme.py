@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from motion.checkpoints.motion_families import MOTION_FAMILIES
@@ -19,6 +20,7 @@ from motion.standalone import cli
 from motion.standalone.api_requests import Txt2ImgRequest
 from tests.demo_host import made_files
 from tests.networks import randomise
+from tests.svd_networks import write_small_file
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -66,10 +68,20 @@ def test_python_example_makes_a_clip(here, tmp_path_factory):
     shutil.copy(checkpoint.with_suffix(".yaml"), "my_checkpoint.yaml")
     torch.save(load_file(motion_module), "mm_sd_v15_v2.ckpt")
     whole, small = '"num_frames": 16}', '"num_frames": 2}, steps=1, width=64, height=64'
-    (code,) = (block for block in blocks("python") if "Pipeline" in block)
+    (code,) = (block for block in blocks("python") if "Pipeline.from_files" in block)
     assert whole in code
     exec(compile(code.replace(whole, small), "README.md", "exec"), {})
     assert (here / "boat.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_python_example_animates_a_picture(here):
+    write_small_file(here / "svd_xt.safetensors")
+    Image.new("RGB", (64, 64), "navy").save("boat.png")
+    whole, small = "width=1024, height=576", "width=64, height=64, num_inference_steps=1"
+    (code,) = (block for block in blocks("python") if "SvdPipeline" in block)
+    assert whole in code
+    exec(compile(code.replace(whole, small), "README.md", "exec"), {})
+    assert (here / "clips" / "boat.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 def test_python_example_with_a_unet_of_ones_own(here):

@@ -12,15 +12,15 @@ from typing import Any
 
 from motion.errors import SettingsError
 from motion.svd.guidance import GUIDANCE_SHAPES
-from motion.svd.pictures import FITS
+from motion.svd.pictures import FITS, MIN_SIDE
 from motion.svd.samplers import SAMPLERS
 
 MAX_BUCKET = 255
 """The highest motion_bucket_id that the public weights know."""
 _BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
-        "width": (64, 4096),
-        "height": (64, 4096),
+        "width": (MIN_SIDE, 4096),
+        "height": (MIN_SIDE, 4096),
         "num_frames": (1, 1024),
         "num_inference_steps": (1, 1000),
         "min_guidance_scale": (0, 30),
