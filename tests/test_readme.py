@@ -84,6 +84,16 @@ def test_python_example_animates_a_picture(here):
     assert (here / "clips" / "boat.mp4").read_bytes()[4:8] == b"ftyp"
 
 
+def test_command_animates_a_picture(here):
+    write_small_file(here / "svd_xt.safetensors")
+    Image.new("RGB", (64, 64), "navy").save("boat.png")
+    small = ["--width", "64", "--height", "64", "--frames", "2", "--steps", "1"]
+    lines = "".join(blocks("")).replace("\\\n", " ").splitlines()
+    (command,) = (line.partition("-m motion ")[2] for line in lines if "-m motion svd" in line)
+    assert cli.main([*shlex.split(command), *small]) == 0
+    assert sorted(path.suffix for path in (here / "clips").iterdir()) == [".gif", ".mp4"]
+
+
 def test_python_example_with_a_unet_of_ones_own(here):
     model = MotionModel(MotionModuleConfig((32,) * 4, (32,) * 4, 32, 32))
     torch.save(randomise(model, seed=1).state_dict(), "mm_sd_v15_v2.ckpt")
@@ -114,4 +124,4 @@ def test_commands_have_these_flags():
     commands = [line.partition("-m motion ")[2] for line in lines if "-m motion " in line]
     commands += re.findall(r"`[^`\n]*python -m motion ((?:inspect|render|train)[^`]*)`", README)
     found = {cli.build_parser().parse_args(shlex.split(line)).command for line in commands if "--help" not in line}
-    assert found == {"render", "serve", "train", "inspect"}
+    assert found == {"render", "serve", "svd", "train", "inspect"}

@@ -1,6 +1,6 @@
 """The command line: `serve` opens the page, `render` makes one clip, `demo` makes one without any weights at hand,
-`inspect` says what a weight file is, `schedule` what each frame of a prompt with keyframes shows, `train` makes motion
-LoRAs and the small models.
+`svd` animates pictures with Stable Video Diffusion, `inspect` says what a weight file is, `schedule` what each frame of
+a prompt with keyframes shows, `train` makes motion LoRAs and the small models.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from motion.errors import MotionError
 from motion.standalone.render_flags import add_settings_flags
+from motion.standalone.svd_flags import add_svd_flags
 from motion.standalone.train_flags import add_train_flags
 
 EXIT_BAD_INPUT = 2
@@ -27,10 +28,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m motion", description="Clips from Stable Diffusion checkpoints.")
     parser.add_argument("--verbose", action="store_true", help="log what happens")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{serve,render,demo,inspect,schedule,train}"
+        dest="command", required=True, metavar="{serve,render,svd,demo,inspect,schedule,train}"
     )
     _add_serve(commands.add_parser("serve", help="open the page in a browser"))
     _add_render(commands.add_parser("render", help="make one clip"))
+    _add_svd(commands.add_parser("svd", help="animate pictures with Stable Video Diffusion"))
     _add_demo(commands.add_parser("demo", help="make a clip with small random weights, made on the spot"))
     _add_inspect(commands.add_parser("inspect", help="say what a weight file is and whether it can be used"))
     _add_schedule(commands.add_parser("schedule", help="say what each frame of a prompt with keyframes shows"))
@@ -62,6 +64,14 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--motion-module", type=Path, required=True, help="motion module file that fits it")
     add_settings_flags(parser)
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder that receives the clip")
+
+
+def _add_svd(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the networks")
+    parser.add_argument("--weights", type=Path, required=True, help="svd, svd_xt or svd_xt_1_1: file or folder")
+    parser.add_argument("--image", type=Path, nargs="+", required=True, help="picture; each becomes a clip")
+    add_svd_flags(parser)
+    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder that receives the clips")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +122,10 @@ def _run(arguments: argparse.Namespace) -> None:
         from motion.standalone.render_command import render
 
         render(arguments)
+    elif arguments.command == "svd":
+        from motion.standalone.svd_command import animate
+
+        animate(arguments)
     elif arguments.command == "inspect":
         from motion.standalone.inspect_command import inspect
 

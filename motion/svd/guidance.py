@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from motion.errors import SettingsError
-
-GUIDANCE_SHAPES = ("linear", "triangle", "constant")
-"""From the lowest to the highest scale; up to the highest and back, for loops; the highest for all frames."""
+from motion.svd.choices import GUIDANCE_SHAPES
 
 
 def guidance_scales(shape: str, num_frames: int, min_scale: float, max_scale: float) -> Tensor:

@@ -52,3 +52,13 @@ def load_networks(path: str | Path, precision: Precision, home: torch.device) ->
             svd.load_encoder(device=home, dtype=precision.dtype_vae),
             svd.load_decoder(device=home, dtype=precision.dtype_vae),
         )
+
+
+def pixels_per_latent(config: SvdConfig) -> int:
+    """Pixels of a frame's side over latents of it."""
+    return int(2 ** (len(config.autoencoder.ch_mult) - 1))
+
+
+def size_multiple(config: SvdConfig) -> int:
+    """Pixels that the sides of a clip must be multiples of."""
+    return int(pixels_per_latent(config) * 2 ** (len(config.unet.channel_mult) - 1))

@@ -10,11 +10,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from motion.errors import SettingsError
+from motion.svd.choices import FITS, MIN_SIDE
 
-FITS = ("crop", "pad", "stretch")
-"""Cut the overhanging sides off; black bars; no regard to the proportions."""
-MIN_SIDE = 16
-"""Pixels that a side of a picture must have at least: less shows nothing that could move."""
 _WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _WIDE_TO_BYTE = 257
 

@@ -19,7 +19,7 @@ from motion.svd.conditioning import ClipConditions, clip_pixels, embed_vector
 from motion.svd.decoding import decode_in_chunks
 from motion.svd.denoiser import ClipDenoiser
 from motion.svd.guidance import guidance_scales
-from motion.svd.networks import SvdNetworks, load_networks
+from motion.svd.networks import SvdNetworks, load_networks, pixels_per_latent, size_multiple
 from motion.svd.noise_levels import edm_sigmas, initial_scale
 from motion.svd.pictures import as_picture, fit_picture, to_tensor
 from motion.svd.residency import resident
@@ -97,8 +97,7 @@ class SvdPipeline:
     @property
     def size_multiple(self) -> int:
         """Pixels that the sides of a clip must be multiples of."""
-        config = self.networks.config
-        return int(self._pixels_per_latent * 2 ** (len(config.unet.channel_mult) - 1))
+        return size_multiple(self.networks.config)
 
     @torch.no_grad()
     def __call__(
@@ -143,10 +142,6 @@ class SvdPipeline:
         known = seed if latents is None else None
         return SvdOutput(frames, known, any(clip.interrupted for clip in clips), self._notes(settings))
 
-    @property
-    def _pixels_per_latent(self) -> int:
-        return int(2 ** (len(self.networks.config.autoencoder.ch_mult) - 1))
-
     def _num_frames(self, settings: SvdSettings) -> int:
         return settings.num_frames or self.networks.config.num_frames
 
@@ -181,7 +176,7 @@ class SvdPipeline:
         self, num_clips: int, settings: SvdSettings, generator: torch.Generator, latents: Tensor | None
     ) -> Tensor:
         """Standard normal noise of all clips, `b f c h w`."""
-        factor = self._pixels_per_latent
+        factor = pixels_per_latent(self.networks.config)
         channels = self.networks.config.unet.out_channels
         shape = (num_clips, self._num_frames(settings), channels, settings.height // factor, settings.width // factor)
         if latents is None:

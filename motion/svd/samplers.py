@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from motion.errors import SettingsError
+from motion.svd.choices import SAMPLER_NAMES
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(noisy latents, σ) -> the clean latents that are predicted, of the same shape."""
@@ -81,7 +82,7 @@ def dpmpp_2m_step(step: Step) -> Tensor:
 
 
 SAMPLERS: Mapping[str, Callable[[Step], Tensor]] = MappingProxyType(
-    {"euler": euler_step, "euler_a": euler_ancestral_step, "dpmpp_2m": dpmpp_2m_step}
+    dict(zip(SAMPLER_NAMES, (euler_step, euler_ancestral_step, dpmpp_2m_step), strict=True))
 )
 
 

@@ -11,13 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 from motion.errors import SettingsError
-from motion.svd.guidance import GUIDANCE_SHAPES
-from motion.svd.pictures import FITS, MIN_SIDE
-from motion.svd.samplers import SAMPLERS
+from motion.svd.choices import FITS, GUIDANCE_SHAPES, MIN_SIDE, SAMPLER_NAMES
 
 MAX_BUCKET = 255
 """The highest motion_bucket_id that the public weights know."""
-_BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
+NUMBER_BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "width": (MIN_SIDE, 4096),
         "height": (MIN_SIDE, 4096),
@@ -34,13 +32,15 @@ _BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "seed": (0, 2**63 - 1),
     }
 )
-_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+"""Field -> least and greatest value."""
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "sampler": tuple(SAMPLERS),
+        "sampler": SAMPLER_NAMES,
         "guidance": GUIDANCE_SHAPES,
         "fit": FITS,
     }
 )
+"""Field -> what it may be."""
 _FRACTIONS = ("min_guidance_scale", "max_guidance_scale", "noise_aug_strength")
 
 
@@ -53,7 +53,7 @@ class SvdSettings:
         height: of the clip, pixels.
         num_frames: frames of the clip; None takes as many as the weights were trained with (14 or 25).
         num_inference_steps: steps of the sampler.
-        sampler: one of `SAMPLERS`.
+        sampler: one of `SAMPLER_NAMES`.
         guidance: how guidance differs from frame to frame, one of `GUIDANCE_SHAPES`.
         min_guidance_scale: scale of the first frame.
         max_guidance_scale: scale of the last frame, or of the middle one in a triangle.
@@ -88,11 +88,11 @@ class SvdSettings:
     decode_overlap: int = 2
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
+        for name, (low, high) in NUMBER_BOUNDS.items():
             value = getattr(self, name)
             if value is not None or name not in _optional():
                 _check_number(name, value, low, high)
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SettingsError(
                     f"`{name}` must be one of {', '.join(choices)}, got {getattr(self, name)!r}. Choose one of these."

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import SettingsError
-from motion.svd.guidance import GUIDANCE_SHAPES, guidance_scales, guide
+from motion.svd.choices import GUIDANCE_SHAPES
+from motion.svd.guidance import guidance_scales, guide
 from tests.goldens import read_golden
 
 GOLDEN = read_golden("svd_math")
