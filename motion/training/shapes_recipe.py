@@ -125,7 +125,7 @@ STAGES: Mapping[str, StageRecipe] = MappingProxyType(
             needs=("image",),
         ),
         "motion-v2": StageRecipe(
-            TrainerSettings(steps=2000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
+            TrainerSettings(steps=3000, learning_rate=1e-3, weight_decay=1e-4, ema_decay=0.998, seed=5),
             batch_size=4,
             clips=1_600,
             data_seed=50,
