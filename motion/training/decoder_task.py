@@ -54,8 +54,10 @@ class DecoderTask:
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """The decoder's and those of the convolution before it."""
-        named = self.network.named_parameters()
-        return {name: parameter.requires_grad_(True) for name, parameter in named if name.startswith(_TRAINED)}
+        found = {name: value for name, value in self.network.named_parameters() if name.startswith(_TRAINED)}
+        for parameter in found.values():
+            parameter.requires_grad_(True)
+        return found
 
     def applied(self) -> AbstractContextManager[Any]:
         """Nothing."""

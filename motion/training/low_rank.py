@@ -74,8 +74,7 @@ class _Branch:
         branch = F.linear(F.linear(x, self._down.to(output.dtype)), self._up.to(output.dtype))
         weights = self._owner.weights
         if weights is not None:
-            of_clips = branch.unflatten(0, (len(weights), -1))
-            branch = (of_clips * weights.to(branch).view(-1, *[1] * branch.dim())).flatten(0, 1)
+            branch = branch * weights.to(branch).repeat_interleave(len(branch) // len(weights)).view(-1, 1, 1)
         return output + branch
 
 
