@@ -110,25 +110,6 @@ AroundWindow = Callable[[UNetWindow], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class UNetPart:
-    """Where a UNet call is that runs once on all frames of several windows: which of its motion modules begins.
-
-    Attributes:
-        index: of the motion module in the call, from 0.
-        count: motion modules of the call.
-        num_rows: rows of the call.
-    """
-
-    index: int
-    count: int
-    num_rows: int
-
-
-AtPart = Callable[[UNetPart], None]
-"""Called when each part of a UNet call begins; what it raises ends the call."""
-
-
-@dataclass(frozen=True)
 class WindowRun:
     """How a clip that is longer than the motion modules' window runs.
 
@@ -137,13 +118,11 @@ class WindowRun:
         scope: "attention" runs the UNet once on all frames and windows the temporal attention, "unet" runs the UNet
             once per window, in the memory of one.
         around_window: entered around each window in scope "unet".
-        at_part: called at each motion module of a call with several windows, in scope "attention".
     """
 
     of_call: WindowsOfCall
     scope: str = "attention"
     around_window: AroundWindow | None = None
-    at_part: AtPart | None = None
 
 
 @dataclass(frozen=True)
@@ -238,13 +217,5 @@ class ModelHost(Protocol):
 
         Raises:
             BaseException: what this web UI's sampler takes for a stop, where the user has stopped this request.
-        """
-        ...
-
-    def unet_part(self, part: UNetPart) -> None:
-        """Show how far the UNet's call is that runs on all frames at once.
-
-        Raises:
-            BaseException: as `unet_window`.
         """
         ...

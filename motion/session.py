@@ -210,9 +210,7 @@ class MotionSession:
                 scale=self._strength.scales,
                 moves_in_call=self._moves_in_call,
                 rows_of_call=self._host.rows_of_call,
-                windows=WindowRun(
-                    self._windows_of_call, self.window_scope, self._host.unet_window, self._host.unet_part
-                ),
+                windows=WindowRun(self._windows_of_call, self.window_scope, self._host.unet_window),
                 dtype=placement.dtype,
             )
         )

@@ -31,13 +31,9 @@ class Host:
         self.stopped = False
         self.free_bytes = None
         self.windows = []
-        self.parts = []
 
     def unet_room(self):
         return UNetRoom(2, 64, self.free_bytes)
-
-    def unet_part(self, part):
-        self.parts.append(part)
 
     @contextmanager
     def unet_window(self, window):

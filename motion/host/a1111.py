@@ -24,10 +24,9 @@ from modules import devices, processing, sd_samplers, sd_samplers_common, shared
 
 from motion.errors import InjectionError
 from motion.host.adapter import set_lcm_steps
-from motion.host.progress import ClipProgress
-from motion.host.unet_windows import control_hints_cut, free_bytes, latent_pixels
+from motion.host.unet_windows import WindowProgress, control_hints_cut, free_bytes, latent_pixels
 from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
-from motion.protocols import BetaSchedule, FrameRows, Placement, UNetPart, UNetRoom, UNetWindow
+from motion.protocols import BetaSchedule, FrameRows, Placement, UNetRoom, UNetWindow
 
 
 class A1111Host:
@@ -48,7 +47,7 @@ class A1111Host:
         self._step_rows: list[list[int]] = []
         self._next_row = 0
         self._has_and = False
-        self._progress = ClipProgress()
+        self._progress = WindowProgress()
 
     def unet(self) -> torch.nn.Module:
         """The UNet of the checkpoint that is loaded now."""
@@ -115,7 +114,7 @@ class A1111Host:
         """Nothing to do: the weights of the prompts do it, picture by picture."""
         return nullcontext()
 
-    def begin_step(self, num_cond_rows: int, num_rows: int, step: tuple[int, int] | None = None) -> None:
+    def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """Take the rows of a denoiser step, as `on_cfg_denoiser` sees them. What is wrong is said in the next call."""
         frames = self._num_frames
         entries = max(1, num_cond_rows // frames)
@@ -124,7 +123,7 @@ class A1111Host:
         unconds = [list(range(row, row + frames)) for row in range(num_cond_rows, num_rows, frames)]
         self._step_rows = conds + unconds
         self._next_row = 0
-        self._progress.begin_step(num_rows, step)
+        self._progress.begin_step(num_rows)
 
     def rows_of_call(self, num_rows: int) -> FrameRows:
         """The part of the step's rows that this call holds.
@@ -170,14 +169,6 @@ class A1111Host:
         """
         with self._progress.shown(window), control_hints_cut(self._p, window):
             yield
-
-    def unet_part(self, part: UNetPart) -> None:
-        """Show the part.
-
-        Raises:
-            InterruptedException: Interrupt or Skip.
-        """
-        self._progress.show_part(part)
 
     def decode(self, latents: torch.Tensor) -> Sequence[torch.Tensor]:
         """Several frames in one call of the decoder; one alone, or NaN, is for the host's own function.

@@ -51,14 +51,8 @@ class HostAdapter(ModelHost, Protocol):
         """
         ...
 
-    def begin_step(self, num_cond_rows: int, num_rows: int, step: tuple[int, int] | None = None) -> None:
-        """A denoiser step begins (`on_cfg_denoiser`).
-
-        Args:
-            num_cond_rows: rows of conds.
-            num_rows: all rows.
-            step: number of the step, from 0, and of how many; None where the sampler doesn't say.
-        """
+    def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
+        """A denoiser step begins (`on_cfg_denoiser`), with so many rows of conds and of all."""
         ...
 
     def decode(self, latents: Tensor) -> Sequence[Tensor]:

@@ -31,10 +31,9 @@ from torch import Tensor
 
 from motion.errors import InjectionError, SettingsError
 from motion.host.adapter import set_lcm_steps
-from motion.host.progress import ClipProgress
-from motion.host.unet_windows import latent_pixels
+from motion.host.unet_windows import WindowProgress, latent_pixels
 from motion.injection.beta_schedule import alphas_cumprod, has_zero_terminal_snr, with_zero_terminal_snr
-from motion.protocols import BetaSchedule, FrameRows, Placement, UNetPart, UNetRoom, UNetWindow
+from motion.protocols import BetaSchedule, FrameRows, Placement, UNetRoom, UNetWindow
 
 _MISSING = object()
 
@@ -58,7 +57,7 @@ class ForgeObjectsHost(ABC):
         self._reserved_bytes = 0
         self._guidance: tuple[float, ...] | None = None
         self._patched: tuple[Any, Any, Any] | None = None
-        self._progress = ClipProgress()
+        self._progress = WindowProgress()
         self._before_sampling = [(owner, name, getattr(owner, name)) for owner, name in self._overridden()]
 
     @abstractmethod
@@ -161,12 +160,12 @@ class ForgeObjectsHost(ABC):
                 patcher.set_model_sampler_post_cfg_function(_frame_guidance(self._guidance))
             self._patched = forge_objects, patcher, before
 
-    def begin_step(self, num_cond_rows: int, num_rows: int, step: tuple[int, int] | None = None) -> None:
+    def begin_step(self, num_cond_rows: int, num_rows: int) -> None:
         """For the progress bar; every call says by its number of rows how it is laid out.
 
         These hosts count the frames once, and run two rows of each in a step.
         """
-        self._progress.begin_step(2 * self._num_frames, step)
+        self._progress.begin_step(2 * self._num_frames)
 
     def rows_of_call(self, num_rows: int) -> FrameRows:
         """Whole entries, one after another.
@@ -201,14 +200,6 @@ class ForgeObjectsHost(ABC):
             InterruptedException: Interrupt or Skip.
         """
         return self._progress.shown(window)
-
-    def unet_part(self, part: UNetPart) -> None:
-        """Show the part.
-
-        Raises:
-            InterruptedException: Interrupt or Skip.
-        """
-        self._progress.show_part(part)
 
     @contextmanager
     def beta_schedule(self, schedule: BetaSchedule) -> Iterator[None]:

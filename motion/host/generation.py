@@ -237,7 +237,7 @@ class ClipGeneration:
             step: number of the step, from 0, and of how many; None where the sampler doesn't say.
         """
         if self._host is not None:
-            self._host.begin_step(num_cond_rows, len(x), step)
+            self._host.begin_step(num_cond_rows, len(x))
         if self._free_init is not None:
             self._free_init.begin_step(x)
         if self._session is not None:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from modules import scripts
 
 from motion.errors import MotionError
-from motion.host.estimate_line import request_control
 from motion.host.generation import ClipGeneration
 from motion.host.module_files import ModelFiles
 from motion.host.sample_hook import current_generation, set_generation
@@ -30,7 +29,6 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._prompt_boxes: list[Any] = []
-        self._of_request: dict[str, Any] = {}
 
     def title(self) -> str:
         """Name in the page and key in the API's `alwayson_scripts`."""
@@ -42,20 +40,16 @@ class MotionScript(scripts.Script):  # type: ignore[misc]
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The accordion's controls, in the order of the settings' fields."""
-        tab = "img2img" if is_img2img else "txt2img"
-        controls = build_controls(tab, self.files, self._prompt_boxes, self._of_request)
+        controls = build_controls("img2img" if is_img2img else "txt2img", self.files, self._prompt_boxes)
         self.infotext_fields = infotext_fields(controls)
         self.paste_field_names = [name for _, name in self.infotext_fields if isinstance(name, str)]
         return list(controls.values())
 
     def after_component(self, component: Any, **kwargs: Any) -> None:
-        """The host has made a part of its page; prompts, and as a rule all of these, come before scripts' controls."""
-        tab, elem_id = "img2img" if self.is_img2img else "txt2img", getattr(component, "elem_id", None)
-        if elem_id in (f"{tab}_prompt", f"{tab}_neg_prompt"):
+        """The host has made a part of its page; prompts come before the scripts' controls."""
+        tab = "img2img" if self.is_img2img else "txt2img"
+        if getattr(component, "elem_id", None) in (f"{tab}_prompt", f"{tab}_neg_prompt"):
             self._prompt_boxes.append(component)
-        name = request_control(tab, elem_id)
-        if name is not None:
-            self._of_request[name] = component
 
     def before_process(self, p: Any, *args: Any) -> None:
         """Read the request and check everything that can be checked before sampling."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from motion.checkpoints.motion_families import MOTION_FAMILIES
 from motion.checkpoints.registry import find_custom_formats
 from motion.errors import MotionError
 from motion.fields import FieldSpec
-from motion.host.estimate_line import EstimateLine
 from motion.host.module_files import ModelFiles
 from motion.host.schedule_panel import add_schedule_panel
 from motion.settings import MotionSettings, field_default, field_specs
@@ -46,16 +45,13 @@ _MODULE_ROWS = (("module_family", "beta_schedule"),)
 _AUTO = str(field_default("module_family"))
 
 
-def build_controls(
-    tab: str, files: ModelFiles, prompts: Sequence[Any] = (), of_request: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def build_controls(tab: str, files: ModelFiles, prompts: Sequence[Any] = ()) -> dict[str, Any]:
     """Field name -> component, in field order, made inside the host's current Blocks context.
 
     Args:
         tab: "txt2img" or "img2img", part of the element ids.
         files: the weight files to offer.
         prompts: the tab's boxes for prompt and negative prompt, where they are known.
-        of_request: attribute of a request -> the web UI's control for it, where it is known.
     """
     specs = field_specs()
     controls: dict[str, Any] = {}
@@ -74,7 +70,6 @@ def build_controls(
             )
             refresh = ToolButton(value="🔄", elem_id=f"{tab}_motion_refresh", tooltip="Look for weight files again")
         status = gr.HTML(lambda: _first_status(files, controls), elem_id=f"{tab}_motion_status")
-        estimate = EstimateLine(tab, files, controls, of_request or {})
         add_rows(_ROWS[1:])
         with gr.Accordion("Windows and loop", open=False, elem_id=f"{tab}_motion_windows_group"):
             add_rows(_WINDOW_ROWS)
@@ -101,7 +96,6 @@ def build_controls(
             add_rows(_MODULE_ROWS)
             unload = gr.Button("Unload the motion module from memory", elem_id=f"{tab}_motion_unload")
     _connect(controls, files, refresh, status, added, unload)
-    estimate.connect()
     return {name: controls[name] for name in specs}
 
 

@@ -1,4 +1,4 @@
-"""What a UNet call takes in a web UI, and ControlNet's pictures of the frames of each window."""
+"""What a web UI sees of a UNet that runs window by window: progress, Interrupt, and ControlNet's pictures per frame."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from modules import sd_samplers_common, shared
 
 from motion.injection.unet_windows import take_rows
 from motion.protocols import UNetWindow
@@ -15,6 +16,50 @@ from motion.protocols import UNetWindow
 _HINTS = ("hint_cond", "hr_hint_cond")
 _PARTLY_FREE = 0.9
 """Of the memory that is free, what a single computation can count on: it is in pieces."""
+
+
+class WindowProgress:
+    """Moves the progress bar window by window; the host itself moves it once a step.
+
+    `shared.state.sampling_step` is a whole number that lags by one from the second step on. While a window runs it is
+    the steps done and the part of this step.
+    """
+
+    def __init__(self) -> None:
+        self._num_begun = 0
+        self._step_rows = 0
+        self._rows_done = 0
+
+    def begin_pass(self) -> None:
+        """A sampling pass begins."""
+        self._num_begun = 0
+
+    def begin_step(self, num_rows: int) -> None:
+        """A step of so many rows begins."""
+        self._num_begun += 1
+        self._step_rows, self._rows_done = num_rows, 0
+
+    @contextmanager
+    def shown(self, window: UNetWindow) -> Iterator[None]:
+        """While in the context, show this window.
+
+        Raises:
+            InterruptedException: Interrupt or Skip; the sampler then returns what it has.
+        """
+        state = shared.state
+        if state.interrupted or state.skipped:
+            raise sd_samplers_common.InterruptedException
+        before = state.sampling_step, state.textinfo
+        done = self._rows_done + window.num_rows * window.index / window.count
+        part = min(1.0, done / max(1, self._step_rows))
+        state.sampling_step = min(before[0] + (self._num_begun > 1) + part, max(state.sampling_steps, before[0]))
+        state.textinfo = f"Motion: window {window.index + 1} of {window.count} (scope unet)"
+        try:
+            yield
+        finally:
+            state.sampling_step, state.textinfo = before
+            if window.index == window.count - 1:
+                self._rows_done += window.num_rows
 
 
 @contextmanager

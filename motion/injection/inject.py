@@ -18,7 +18,7 @@ from motion.injection.unet_windows import RowBlend, forward_replaced, take_rows
 from motion.models.frame_windows import AttentionWindows
 from motion.models.motion_module import MotionModel
 from motion.models.site_module import FrameModule, SiteModule, takes_windows, wants_step
-from motion.protocols import FrameWindows, RowsOfCall, UNetPart, UNetWindow, WindowRun
+from motion.protocols import FrameWindows, RowsOfCall, UNetWindow, WindowRun
 
 
 class Injection:
@@ -112,7 +112,6 @@ class Injection:
 
     def run_module(self, key: str, output: Tensor) -> Tensor:
         """The site's output, rows as in the call, with the temporal branch of module `key` added where it counts."""
-        self._tell_part()
         self._ran.append(key)  # in time: what fails below ends the call
         scale = self._scale.now(output.device)
         if not isinstance(scale, Tensor) and scale == 0:
@@ -127,11 +126,6 @@ class Injection:
             y = cast(FrameModule, module)(x.to(dtype), self._rows.num_frames, scale, **windows)
         _check_same_shape(key, x, y)
         return self._rows.to_rows(y.to(output.dtype))
-
-    def _tell_part(self) -> None:
-        """A motion module begins; of windows that the UNet itself runs in, each is told as a whole."""
-        if self._attention_windows is not None and self._window_run is not None and self._window_run.at_part:
-            self._window_run.at_part(UNetPart(len(self._ran), len(self._modules), self._rows.num_rows))
 
     def take_as_run(self) -> None:
         """The call that has begun was answered from a record, so that no motion module has to run in it."""

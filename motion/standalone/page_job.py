@@ -123,7 +123,7 @@ def progress_html() -> str:
             text = f"Pass {state.job_no + 1}/{state.job_count} · {text}"
         if state.textinfo:
             text += f" · {state.textinfo}"
-        if share > 0.02 and " left" not in text:  # a clip says it by the steps of the pass
+        if share > 0.02:
             text += f" · {_duration(seconds_left)} left"
     return f"<div class='motion-progress'><div style='width:{share:.1%}'></div><span>{html.escape(text)}</span></div>"
 

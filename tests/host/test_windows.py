@@ -90,9 +90,7 @@ def progress(studio):
 
 def test_progress_moves_with_each_window_and_says_which(studio, progress):
     studio.clip({**UNET, "num_frames": 7}, steps=3)
-    line = "Motion: window {} of 2 (scope unet)"
-    assert [text.partition(" · ")[0] for _, text in progress] == [line.format(place) for place in (1, 2)] * 3
-    assert [" left" in text for _, text in progress] == [False] * 2 + [True] * 4  # known after the first step
+    assert [text for _, text in progress] == [f"Motion: window {place} of 2 (scope unet)" for place in (1, 2)] * 3
     assert [step for step, _ in progress] == [0, 0.5, 1, 1.5, 2, 2.5]
     assert shared.state.textinfo is None
 
@@ -104,11 +102,8 @@ def test_progress_counts_cond_and_uncond_apart_as_halves(studio, progress):
 
 
 def test_in_scope_attention_the_line_says_so(studio, progress):
-    studio.clip(LONG, steps=2)
-    line = "Motion: 2 windows of 4 frames, overlap 1 (scope attention)"
-    assert {text.partition(" · ")[0] for _, text in progress} == {line}
-    assert [" left" in text for _, text in progress] == [False, True]
-    assert 0 < progress[0][0] < 1 < progress[1][0] < 2
+    studio.clip(LONG)
+    assert {text for _, text in progress} == {"Motion: 2 windows of 4 frames, overlap 1 (scope attention)"}
 
 
 @pytest.mark.parametrize("stop", ["interrupt", "skip"])
@@ -126,21 +121,6 @@ def test_interrupt_is_answered_before_the_next_window(studio, stop, progress):
     assert [text for _, text in progress] == [f"Motion: window {place} of 4 (scope unet)" for place in (1, 2, 3)]
     assert len(clip.images) == 12
     assert shared.state.textinfo is None
-    assert_same_state(before, state_of(unet))
-
-
-def test_interrupt_is_answered_within_a_call_on_all_frames(studio):
-    unet, ends = studio.model.model.diffusion_model, []
-    before = state_of(unet)
-    handles = [
-        unet.input_blocks[1].register_forward_pre_hook(lambda *_: shared.state.interrupt()),
-        unet.out.register_forward_pre_hook(lambda *_: ends.append(1)),
-    ]
-    clip = studio.clip(LONG)
-    for handle in handles:
-        handle.remove()
-    assert not ends
-    assert len(clip.images) == FRAMES
     assert_same_state(before, state_of(unet))
 
 
